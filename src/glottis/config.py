@@ -1,0 +1,407 @@
+"""Strict, typed configuration: unknown, duplicate, mistyped, missing and unread keys are errors.
+
+A component's options are a frozen `Config` next to the class it configures.  A recipe is a YAML
+file that becomes one `Config`; ``key=value`` overrides go through the same checks; a file may name
+one base with ``extends``.  Every problem of a file is reported at once.
+
+    tree = apply_overrides(read_tree(Path("recipe.yaml")), ["optim.rate=2e-4"])
+    recipe = build(Recipe, tree, source="recipe.yaml")
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+from glottis.configfile import parse_value, read_mapping
+from glottis.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
+Tree = dict[str, Any]
+
+
+class Config(BaseModel):
+    """Base of every configuration: frozen, strict, no unknown keys, and it remembers what was read.
+
+    Sequences are tuples; units are in the names (``crop_seconds``, ``snr_db``); the text under a
+    field is its description.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+    _reads: set[str] = PrivateAttr(default_factory=set)
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if not name.startswith("_") and name in type(self).__pydantic_fields__:
+            private = object.__getattribute__(self, "__pydantic_private__")
+            if private:
+                private["_reads"].add(name)
+        return value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Config) and to_tree(self) == to_tree(other)
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(to_tree(self), sort_keys=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """By content: the class of a config with chosen components exists only in this process."""
+        static = next(cls for cls in type(self).__mro__ if _importable(cls))
+        name = self.__dict__.get("name") if "name" not in static.__pydantic_fields__ else None
+        return (_rebuild, (static, name, to_tree(self)))
+
+
+def _importable(cls: type) -> bool:
+    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+
+
+def _rebuild(static: type[Config], name: str | None, tree: Tree) -> Config:
+    return build(static if name is None else named_type(name, static), tree)
+
+
+class SpeedOnly:
+    """Marks a field that changes speed or bookkeeping but no number: it may differ at resume."""
+
+
+class ComponentSource(Protocol):
+    """What `Choice` needs from a registry."""
+
+    kind: str
+
+    def __getitem__(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Marks a field (or a tuple of them) whose mapping names a registered component."""
+
+    registry: ComponentSource
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong, and where."""
+
+    path: str
+    text: str
+
+
+# ---------------------------------------------------------------- reading and changing trees
+
+
+def read_tree(path: Path) -> Tree:
+    """The mapping in a YAML file, merged over its base if it says ``extends: other.yaml``."""
+    tree = read_mapping(path)
+    base_name = tree.pop("extends", None)
+    if base_name is None:
+        return tree
+    if not isinstance(base_name, str):
+        raise ConfigError(f"{path}: 'extends' must be a file name, not {base_name!r}")
+    base_path = path.parent / base_name
+    base = read_mapping(base_path)
+    if "extends" in base:
+        raise ConfigError(
+            f"{path} extends {base_path}, which itself extends {base['extends']}",
+            why="one level keeps a recipe readable",
+            fix="extend the last file directly",
+        )
+    return merge(base, tree)
+
+
+def merge(base: Tree, overlay: Tree) -> Tree:
+    """``overlay`` over ``base``; a section that changes its ``name`` replaces the old one whole."""
+    result = dict(base)
+    for key, value in overlay.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            renamed = "name" in value and value["name"] != old.get("name")
+            result[key] = dict(value) if renamed else merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def apply_overrides(tree: Tree, overrides: Sequence[str]) -> Tree:
+    """``["optim.rate=2e-4", "augment.0.probability=0.5"]`` over a tree; values are read as YAML.
+
+    Names go first, so that ``model.name=x`` drops the options of the old model and not new ones.
+    """
+    parsed = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"'{text}' is not an override", fix="write key=value, for example optim.rate=2e-4"
+            )
+        parsed.append((key.strip(), parse_value(value, text)))
+    result: Tree = json.loads(json.dumps(tree))  # a deep copy of plain data
+    for key, value in sorted(parsed, key=lambda pair: not pair[0].endswith(".name")):
+        _set(result, key, value)
+    return result
+
+
+def _set(tree: Tree, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node: Any = tree
+    for depth, part in enumerate(parents):
+        here = ".".join(parents[: depth + 1])
+        if isinstance(node, list):
+            node = node[_index(node, part, here)]
+        else:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"override '{key}': '{here}' is a value, not a section")
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    elif last == "name" and node.get("name") not in (None, value):
+        node.clear()
+        node["name"] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    raise ConfigError(f"override '{key}': '{part}' is not one of the positions 0..{len(items) - 1}")
+
+
+# ---------------------------------------------------------------- trees to configs
+
+
+def build(cls: type[C], tree: Mapping[str, Any], source: str = "") -> C:
+    """A validated config, or one `ConfigError` that lists every problem.
+
+    tree: plain data (mappings, lists, strings, numbers, booleans, None).
+    source: named in the error, usually the file.
+    """
+    problems: list[Problem] = []
+    special = _specialise(cls, dict(tree), "", problems)
+    try:
+        text = json.dumps(tree)
+    except TypeError as error:
+        raise ConfigError(f"{source or cls.__name__}: {error}", fix="use plain values") from None
+    try:
+        config = special.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        problems += [_problem(special, item) for item in error.errors()]
+        config = None
+    if problems or config is None:
+        raise _report(problems, source or cls.__name__)
+    return typing.cast(C, config)
+
+
+def _report(problems: list[Problem], source: str) -> ConfigError:
+    unique = list(dict.fromkeys(problems))
+    count = "1 problem" if len(unique) == 1 else f"{len(unique)} problems"
+    lines = "\n".join(f"  {p.path or '(top)'}: {p.text}" for p in unique)
+    return ConfigError(f"{source}: {count}\n{lines}", rule="C1")
+
+
+def _specialise(cls: type[Any], tree: Any, path: str, problems: list[Problem]) -> type[Any]:
+    """``cls`` with every `Choice` field typed by the component that the tree names."""
+    if not isinstance(tree, Mapping):
+        return cls
+    changed: dict[str, Any] = {}
+    for name, field in cls.__pydantic_fields__.items():
+        value = tree.get(name)
+        if value is None:
+            continue
+        here = f"{path}.{name}" if path else name
+        choice = next((m for m in field.metadata if isinstance(m, Choice)), None)
+        new_type: Any = None
+        if choice is not None and isinstance(value, list):
+            kinds = [_named(choice, item, f"{here}.{i}", problems) for i, item in enumerate(value)]
+            if kinds:
+                new_type = tuple[tuple(kinds)]  # type: ignore[misc]
+        elif choice is not None:
+            new_type = _named(choice, value, here, problems)
+        else:
+            inner = _config_type(field.annotation)
+            if inner is not None:
+                new_type = _specialise(inner, value, here, problems)
+                new_type = None if new_type is inner else new_type
+        if new_type is not None:
+            changed[name] = (new_type, field)
+    if not changed:
+        return cls
+    return pydantic.create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **changed)
+
+
+def _named(choice: Choice, tree: Any, path: str, problems: list[Problem]) -> Any:
+    """The config type of the component that ``tree`` names; Any (no more checks) if it is wrong."""
+    if not isinstance(tree, Mapping) or not isinstance(tree.get("name"), str):
+        problems.append(Problem(path, f"needs 'name', the {choice.registry.kind} to use"))
+        return Any
+    try:
+        entry = choice.registry[tree["name"]]
+    except ConfigError as error:
+        problems.append(Problem(f"{path}.name", f"{error.seen}; {error.fix}"))
+        return Any
+    return _specialise(named_type(entry.name, entry.config), tree, path, problems)
+
+
+@cache
+def named_type(name: str, config: type[Config]) -> type[Config]:
+    """``config`` with the field ``name``, fixed to this component's name."""
+    return pydantic.create_model(
+        config.__name__,
+        __base__=config,
+        __module__=config.__module__,
+        name=(Annotated[Literal[name], Field(description="the component")], name),  # type: ignore[valid-type]
+    )
+
+
+def _config_type(annotation: Any) -> type[Config] | None:
+    """The Config class in ``Config`` or ``Config | None``, else None."""
+    options = (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in (Union, types.UnionType)
+        else (annotation,)
+    )
+    for option in options:
+        if isinstance(option, type) and issubclass(option, Config):
+            return option
+    return None
+
+
+def _problem(cls: type[Any], item: Any) -> Problem:
+    """One pydantic error in our words."""
+    location = [part for part in item["loc"] if part is not None]
+    path = ".".join(str(part) for part in location)
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        known = _known_keys(cls, location[:-1])
+        close = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+        return Problem(path, f"unknown key; {hint}")
+    if kind == "missing":
+        return Problem(path, "missing; this key has no default")
+    text = item["msg"].replace("Input should be", "must be")
+    if isinstance(value, str) and ("number" in text or "integer" in text or "boolean" in text):
+        return Problem(path, f"{text}, not the text '{value}'; remove the quotes")
+    shown = json.dumps(value) if not isinstance(value, dict) else "a section"
+    return Problem(path, f"{text}, not {shown}" if kind != "value_error" else text)
+
+
+def _known_keys(cls: Any, location: list[Any]) -> list[str]:
+    for part in location:
+        if isinstance(part, int):
+            arguments = typing.get_args(cls)
+            cls = arguments[part] if part < len(arguments) else None
+        elif isinstance(cls, type) and issubclass(cls, BaseModel):
+            field = cls.__pydantic_fields__.get(part)
+            cls = None if field is None else (_config_type(field.annotation) or field.annotation)
+    if isinstance(cls, type) and issubclass(cls, BaseModel):
+        return list(cls.__pydantic_fields__)
+    return []
+
+
+# ---------------------------------------------------------------- configs to text and hashes
+
+
+def to_tree(config: Config) -> Tree:
+    """Plain data that `build` turns into an equal config."""
+    tree: Tree = _name_first(config.model_dump(mode="json", serialize_as_any=True))
+    return tree
+
+
+def _name_first(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_name_first(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    keys = sorted(value, key=lambda key: key != "name")
+    return {key: _name_first(value[key]) for key in keys}
+
+
+def to_yaml(config: Config) -> str:
+    """The complete (resolved) config as YAML."""
+    return yaml.safe_dump(to_tree(config), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(config: Config) -> str:
+    """16 hex digits over everything that can change a number (not the `SpeedOnly` fields)."""
+    text = json.dumps(identity_tree(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity_tree(config: Config) -> Tree:
+    """`to_tree` without the fields marked `SpeedOnly`."""
+    tree: Tree = {}
+    for name, field, value in _fields(config):
+        if any(m is SpeedOnly or isinstance(m, SpeedOnly) for m in field.metadata):
+            continue
+        if isinstance(value, Config):
+            tree[name] = identity_tree(value)
+        elif isinstance(value, tuple) and any(isinstance(v, Config) for v in value):
+            tree[name] = [identity_tree(v) for v in value]
+        else:
+            tree[name] = to_tree(config)[name]
+    return tree
+
+
+def differences(old: Tree, new: Tree, prefix: str = "") -> list[str]:
+    """``["optim.rate: 0.1 -> 0.2", ...]`` between two trees."""
+    lines = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines
+
+
+# ---------------------------------------------------------------- dead keys
+
+
+def unread(config: Config, prefix: str = "") -> list[str]:
+    """Dotted names of all fields that nobody has read so far."""
+    missing = []
+    reads = object.__getattribute__(config, "__pydantic_private__")["_reads"]
+    for name, _, value in _fields(config):
+        here = prefix + name
+        if isinstance(value, Config):
+            missing += unread(value, f"{here}.")
+        elif isinstance(value, tuple) and value and all(isinstance(v, Config) for v in value):
+            for index, item in enumerate(value):
+                missing += unread(item, f"{here}.{index}.")
+        elif name not in reads:
+            missing.append(here)
+    return missing
+
+
+def require_all_read(config: Config) -> None:
+    """Raise if a field was read by nobody: a setting without effect is a lie in the recipe."""
+    dead = unread(config)
+    if dead:
+        raise ConfigError(
+            f"nothing reads {len(dead)} of the settings: {', '.join(dead)}",
+            why="a setting without effect misleads everyone who reads the recipe",
+            fix="remove the keys; if they should act here, this is a bug of Glottis",
+            rule="C2",
+        )
+
+
+def _fields(config: Config) -> Iterator[tuple[str, Any, Any]]:
+    values = object.__getattribute__(config, "__dict__")
+    for name, field in type(config).__pydantic_fields__.items():
+        yield name, field, values[name]
