@@ -1,0 +1,15 @@
+"""Front ends: batched, device-agnostic, float32 under autocast, exportable."""
+
+from __future__ import annotations
+
+from glottis.features._frontend import FrontEnd, Normalise, normalise_over_time
+from glottis.features._registry import FEATURES, build_features, register_feature
+
+__all__ = [
+    "FEATURES",
+    "FrontEnd",
+    "Normalise",
+    "build_features",
+    "normalise_over_time",
+    "register_feature",
+]

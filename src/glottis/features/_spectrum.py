@@ -1,0 +1,156 @@
+"""The centred power spectrum that log-mel, LFCC and MFCC share, and what follows a filterbank.
+
+Shapes: B batch, S samples, T frames, F filters or features, bins = fft_size / 2 + 1.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from glottis.config import Config
+from glottis.errors import ConfigError
+from glottis.features._filters import Array, window_table
+from glottis.features._frontend import Normalise, Precision, Tables
+
+Log = Literal["natural", "log10", "db", "none"]
+
+
+class SpectrumConfig(Config):
+    """Frames and spectrum; lengths are samples, so a config means one thing at one rate."""
+
+    sample_rate: int = Field(16000, ge=1000)
+    """Samples per second of the waveforms."""
+    fft_size: int = Field(512, ge=16)
+    """Length of the FFT; the window is zero-padded to it."""
+    window_samples: int = Field(400, ge=16)
+    """Length of the analysis window."""
+    hop_samples: int = Field(160, ge=1)
+    """Samples from one frame to the next."""
+    window: Literal["hamming", "hann"] = "hamming"
+    """Periodic analysis window."""
+    padding: Literal["reflect", "zero"] = "reflect"
+    """What lies outside the clip; frame t is centred on sample t * hop_samples."""
+    pre_emphasis: float = Field(0.0, ge=0.0, lt=1.0)
+    """c in x[t] - c x[t-1] over the whole clip, x[-1] = x[1]; 0 = off, 0.97 is usual."""
+    low_hz: float = Field(0.0, ge=0.0)
+    """Lower edge of the first filter."""
+    high_hz: float = Field(8000.0, gt=0.0)
+    """Upper edge of the last filter."""
+    log_floor: float = Field(1e-6, ge=0.0)
+    """Added to the energies (natural, log10, none) or the least energy (db)."""
+    dynamic_range_db: float | None = Field(None, gt=0.0)
+    """With log db: values this far below the loudest one of the clip are raised to that line."""
+    db_reference: Literal["one", "clip_maximum"] = "one"
+    """With log db: what 0 dB is."""
+    precision: Precision = "single"
+    """Inside, up to the power spectrum; double costs about 1.6 times as much (not on mps)."""
+    normalise: Normalise = "none"
+    """Over time, per feature: nothing, minus the mean, or mean 0 and variance 1."""
+
+
+def power_spectrum(frames: Tensor, fft_size: int) -> Tensor:
+    """(..., window) windowed frames -> (..., bins) float32 squared magnitudes."""
+    spectrum = torch.fft.rfft(frames, n=fft_size)
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power.to(torch.float32)
+
+
+def table(values: Array, precision: Precision = "single") -> Tensor:
+    """A float64 table as a tensor, rounded once."""
+    return torch.from_numpy(values).to(torch.float32 if precision == "single" else torch.float64)
+
+
+def emphasise(wave: Tensor, coefficient: float) -> Tensor:
+    """x[t] - c x[t-1] over (B, S), where the sample before the first is x[1]."""
+    previous = torch.cat([wave[:, 1:2], wave[:, :-1]], dim=1)
+    # neighbours are close: their difference is exact in float32, and (1 - c) x[t-1] rounds
+    # relative to the small result instead of the large input
+    return (wave - previous) + (1.0 - coefficient) * previous
+
+
+def filtered(filters: Tensor, power: Tensor) -> Tensor:
+    """(F, bins) filters on (B, T, bins) -> (B, F, T), contiguous."""
+    return torch.matmul(filters, power.transpose(1, 2))
+
+
+class LogFilterbank(Tables):
+    """(B, S) -> (B, F, T): centred frames, power spectrum, filters, logarithm; T = S // hop + 1."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, config: SpectrumConfig, filters: Array, log: Log) -> None:
+        super().__init__()
+        _check(config, log)
+        self.fft_size, self.hop = config.fft_size, config.hop_samples
+        self.window_samples = config.window_samples
+        self.pre_emphasis = config.pre_emphasis
+        self.mode = "reflect" if config.padding == "reflect" else "constant"
+        # the window sits in the middle of the FFT frame; the zeros around it need no samples
+        self.left = config.fft_size // 2 - (config.fft_size - config.window_samples) // 2
+        self.right = config.window_samples - self.left
+        self.log, self.floor = log, config.log_floor
+        self.range_db = config.dynamic_range_db
+        self.relative = config.db_reference == "clip_maximum"
+        window = window_table(config.window, config.window_samples, periodic=True)
+        self.register_buffer("window", table(window, config.precision), persistent=False)
+        self.register_buffer("filters", table(filters), persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """(B, S) -> (B, F, T)."""
+        wave = wave.to(self.window.dtype)
+        if self.pre_emphasis:
+            wave = emphasise(wave, self.pre_emphasis)
+        padded = functional.pad(wave, (self.left, self.right), mode=self.mode)
+        frames = padded.unfold(1, self.window_samples, self.hop)  # (B, T, window), a view
+        power = power_spectrum(frames * self.window, self.fft_size)
+        return self._compressed(filtered(self.filters, power))
+
+    def _compressed(self, energy: Tensor) -> Tensor:
+        if self.log == "none":
+            return energy + self.floor
+        if self.log == "natural":
+            return torch.log(energy + self.floor)
+        if self.log == "log10":
+            return torch.log10(energy + self.floor)
+        level = 10.0 * torch.log10(energy.clamp_min(self.floor))
+        loudest = level.amax(dim=(1, 2), keepdim=True)
+        if self.range_db is not None:
+            level = torch.maximum(level, loudest - self.range_db)
+        return level - loudest if self.relative else level
+
+
+def _check(config: SpectrumConfig, log: Log) -> None:
+    if config.window_samples > config.fft_size:
+        raise ConfigError(
+            f"window_samples {config.window_samples} is more than fft_size {config.fft_size}",
+            fix="make fft_size the next power of two",
+        )
+    if log != "none" and config.log_floor == 0.0:
+        raise ConfigError(
+            "log_floor is 0 with a logarithm", why="silence would become -inf", fix="1e-10"
+        )
+    if log != "db" and (config.dynamic_range_db is not None or config.db_reference != "one"):
+        raise ConfigError(
+            f"dynamic_range_db and db_reference do nothing with log '{log}'",
+            fix="set log: db, or remove them",
+        )
+
+
+def deltas(values: Tensor) -> Tensor:
+    """x[t+1] - x[t-1] over the last axis with repeated edges, as in the ASVspoof baselines."""
+    edges = functional.pad(values, (1, 1), mode="replicate")
+    return edges[..., 2:] - edges[..., :-2]
+
+
+def with_deltas(values: Tensor, orders: int) -> Tensor:
+    """(B, C, T) -> (B, C * (orders + 1), T): values, deltas, deltas of deltas ..."""
+    parts = [values]
+    for _ in range(orders):
+        parts.append(deltas(parts[-1]))
+    return torch.cat(parts, dim=1) if orders else values

@@ -1,0 +1,82 @@
+"""Mel-frequency cepstral coefficients: DCT-II of log-mel energies.
+
+Davis and Mermelstein, "Comparison of parametric representations ...", IEEE TASSP 28, 1980.  The
+defaults are those of the SE-ResNet countermeasure: 128 Slaney mel bands with area norm, Hann
+window of 512 samples, decibels within 80 dB of the loudest value, orthonormal DCT.
+Shapes: B batch, S samples, C coefficients, T = S // hop_samples + 1 frames.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from glottis.features._filters import cosine_matrix, mel_filters
+from glottis.features._frontend import FrontEnd
+from glottis.features._registry import register_feature
+from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig, table, with_deltas
+
+
+class MfccConfig(SpectrumConfig):
+    """As the SE-ResNet countermeasure uses it."""
+
+    window_samples: int = Field(512, ge=16)
+    """Length of the analysis window."""
+    window: Literal["hamming", "hann"] = "hann"
+    """Periodic analysis window."""
+    padding: Literal["reflect", "zero"] = "zero"
+    """What lies outside the clip; frame t is centred on sample t * hop_samples."""
+    log_floor: float = Field(1e-10, ge=0.0)
+    """Added to the energies (natural, log10, none) or the least energy (db)."""
+    dynamic_range_db: float | None = Field(80.0, gt=0.0)
+    """With log db: values this far below the loudest one of the clip are raised to that line."""
+    num_mels: int = Field(128, ge=2)
+    """Mel bands."""
+    num_coefficients: int = Field(13, ge=1)
+    """C, cepstral coefficients kept, the zeroth included."""
+    delta_orders: int = Field(0, ge=0, le=2)
+    """0: static only; 1: and deltas; 2: and double deltas."""
+    mel_scale: Literal["htk", "slaney"] = "slaney"
+    """2595 log10(1 + f / 700), or linear below and logarithmic above 1 kHz."""
+    mel_area_norm: bool = True
+    """Divide each filter by half of its width in Hz (Slaney)."""
+    log: Log = "db"
+    """Natural logarithm, base 10, decibel, or none."""
+
+
+@register_feature("mfcc", MfccConfig)
+class Mfcc(FrontEnd):
+    """Mel-frequency cepstra, (B, S) -> (B, num_coefficients * (delta_orders + 1), T)."""
+
+    cosines: Tensor
+
+    def __init__(self, config: MfccConfig) -> None:
+        filters = mel_filters(
+            config.num_mels,
+            config.fft_size,
+            config.sample_rate,
+            config.low_hz,
+            config.high_hz,
+            scale=config.mel_scale,
+            area_norm=config.mel_area_norm,
+        )
+        super().__init__(
+            config,
+            num_features=config.num_coefficients * (config.delta_orders + 1),
+            sample_rate=config.sample_rate,
+            hop_samples=config.hop_samples,
+            min_samples=config.window_samples,  # less would be mostly padding
+            normalise=config.normalise,
+        )
+        self.bank = LogFilterbank(config, filters, config.log)
+        cosines = cosine_matrix(config.num_coefficients, config.num_mels)
+        self.register_buffer("cosines", table(cosines), persistent=False)
+        self.delta_orders = config.delta_orders
+
+    def compute(self, wave: Tensor) -> Tensor:
+        """(B, S) -> (B, F, T)."""
+        static = torch.matmul(self.cosines, self.bank(wave))
+        return with_deltas(static, self.delta_orders)

@@ -1,0 +1,156 @@
+"""What every registered front end promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from glottis.config import require_all_read
+from glottis.errors import AudioError
+from glottis.features import FEATURES, FrontEnd, build_features
+from glottis.rng import torch_generator
+
+NAMES = FEATURES.names()
+
+
+def front_end(name: str, **options: object) -> FrontEnd:
+    return build_features(FEATURES.config(name, **options))
+
+
+def waves(batch: int, samples: int, scale: float = 0.1) -> Tensor:
+    return torch.randn(batch, samples, generator=torch_generator(0, batch, samples)) * scale
+
+
+def test_the_front_ends_of_the_design_are_registered() -> None:
+    assert NAMES == ["kaldi_fbank", "lfcc", "logmel", "mfcc"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_option_is_read(name: str) -> None:
+    config = FEATURES.config(name)
+    build_features(config)
+    require_all_read(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_default_of_each_front_end_has_a_docstring_with_shapes(name: str) -> None:
+    assert "(B, S) ->" in FEATURES[name].summary
+
+
+@pytest.mark.parametrize("normalise", ["none", "mean", "mean_var"])
+@pytest.mark.parametrize("name", NAMES)
+def test_shape_and_type_are_as_announced(name: str, normalise: str) -> None:
+    module = front_end(name, normalise=normalise)
+    for samples in (module.min_samples, 4000, 4001, 4159, 4160):
+        features = module(waves(2, samples))
+        assert features.shape == (2, module.num_features, module.num_frames(samples))
+        assert features.dtype == torch.float32
+        assert features.is_contiguous()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_table_enters_the_state_dict_and_nothing_is_trainable(name: str) -> None:
+    module = front_end(name)
+    assert len(module.state_dict()) == 0
+    assert list(module.parameters()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batch_equals_one_by_one_bit_for_bit(name: str) -> None:
+    module, wave = front_end(name, normalise="mean_var"), waves(5, 8000)
+    together = module(wave)
+    for index in range(5):
+        assert torch.equal(together[index], module(wave[index : index + 1])[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loudness_of_the_neighbour_changes_nothing(name: str) -> None:
+    module, wave = front_end(name), waves(2, 8000)
+    louder = torch.stack([wave[0], wave[1] * 50.0])
+    assert torch.equal(module(wave)[0], module(louder)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_to_bf16_changes_no_bit(name: str) -> None:
+    module, wave = front_end(name), waves(2, 8000)
+    expected = module(wave)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under_autocast = module(wave)
+    assert under_autocast.dtype == torch.float32
+    assert torch.equal(under_autocast, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_casting_the_module_to_half_keeps_its_tables(name: str) -> None:
+    module, wave = front_end(name), waves(2, 8000)
+    expected = module(wave)
+    assert torch.equal(module.to(torch.bfloat16).half()(wave), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("normalise", ["none", "mean", "mean_var"])
+def test_silence_dc_and_full_scale_are_finite(name: str, normalise: str) -> None:
+    module = front_end(name, normalise=normalise)
+    wave = torch.stack([torch.zeros(8000), torch.full((8000,), 0.5), waves(1, 8000, 1.0)[0]])
+    assert torch.isfinite(module(wave)).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_too_short_input_is_named_with_both_lengths(name: str) -> None:
+    module = front_end(name)
+    module(waves(1, module.min_samples))
+    with pytest.raises(AudioError, match=f"{module.min_samples - 1} samples.*{module.min_samples}"):
+        module(waves(1, module.min_samples - 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_other_types_than_float32_are_refused(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(AudioError, match=r"float32 in \[-1, 1\]"):
+        front_end(name)(waves(1, 8000).to(dtype))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_clip_without_batch_axis_is_refused(name: str) -> None:
+    with pytest.raises(AudioError, match="unsqueeze"):
+        front_end(name)(waves(1, 8000)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mean_var_gives_mean_zero_and_variance_one(name: str) -> None:
+    features = front_end(name, normalise="mean_var")(waves(2, 16000))
+    assert features.mean(-1).abs().max() < 1e-5
+    assert (features.var(-1, correction=0) - 1.0).abs().max() < 1e-2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_the_waveform(name: str) -> None:
+    wave = waves(2, 4000).requires_grad_()
+    front_end(name)(wave).square().sum().backward()
+    assert wave.grad is not None
+    assert torch.isfinite(wave.grad).all()
+    assert bool((wave.grad.abs().sum(1) > 0).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_export_has_a_free_batch_and_length_and_equal_results(name: str) -> None:
+    module = front_end(name, normalise="mean_var").eval()
+    shortest = module.min_samples + module.hop_samples  # two frames: one frame is a special case
+    free = {
+        0: torch.export.Dim("batch", min=1, max=512),
+        1: torch.export.Dim("samples", min=shortest, max=10_000_000),
+    }
+    program = torch.export.export(module, (waves(3, 16000),), dynamic_shapes=(free,))
+    for batch, samples in ((1, shortest), (4, 8001)):
+        wave = waves(batch, samples)
+        torch.testing.assert_close(program.module()(wave), module(wave), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_cuda_gives_the_same_features(name: str) -> None:
+    module, wave = front_end(name), waves(4, 16000)
+    on_cpu = module(wave)
+    on_gpu = module.cuda()(wave.cuda()).cpu()
+    assert (on_gpu - on_cpu).abs().max() < 2e-5 * on_cpu.abs().max()
