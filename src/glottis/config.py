@@ -1,8 +1,7 @@
 """Strict, typed configuration: unknown, duplicate, mistyped, missing and unread keys are errors.
 
 A component's options are a frozen `Config` next to the class it configures.  A recipe is a YAML
-file that becomes one `Config`; ``key=value`` overrides go through the same checks; a file may name
-one base with ``extends``.  Every problem of a file is reported at once.
+file (see `glottis.configfile`) that becomes one `Config`; every problem of it is reported at once.
 
     tree = apply_overrides(read_tree(Path("recipe.yaml")), ["optim.rate=2e-4"])
     recipe = build(Recipe, tree, source="recipe.yaml")
@@ -16,17 +15,15 @@ import json
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
 
 import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from glottis.configfile import parse_value, read_mapping
 from glottis.errors import ConfigError
 
 C = TypeVar("C", bound="Config")
@@ -61,13 +58,18 @@ class Config(BaseModel):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """By content: the class of a config with chosen components exists only in this process."""
-        static = next(cls for cls in type(self).__mro__ if _importable(cls))
+        static = _static_class(type(self))
         name = self.__dict__.get("name") if "name" not in static.__pydantic_fields__ else None
         return (_rebuild, (static, name, to_tree(self)))
 
 
-def _importable(cls: type) -> bool:
-    return getattr(sys.modules.get(cls.__module__), cls.__qualname__, None) is cls
+def _static_class(cls: type[Config]) -> type[Config]:
+    """The nearest class that can be imported: the one in the source, not one made by `build`."""
+    for base in cls.__mro__:
+        found = getattr(sys.modules.get(base.__module__), base.__qualname__, None)
+        if found is base and issubclass(base, Config):
+            return base
+    return Config
 
 
 def _rebuild(static: type[Config], name: str | None, tree: Tree) -> Config:
@@ -75,7 +77,7 @@ def _rebuild(static: type[Config], name: str | None, tree: Tree) -> Config:
 
 
 class SpeedOnly:
-    """Marks a field that changes speed or bookkeeping but no number: it may differ at resume."""
+    """Marks a field that changes speed or bookkeeping, and no number beyond rounding."""
 
 
 class ComponentSource(Protocol):
@@ -101,88 +103,6 @@ class Problem:
     text: str
 
 
-# ---------------------------------------------------------------- reading and changing trees
-
-
-def read_tree(path: Path) -> Tree:
-    """The mapping in a YAML file, merged over its base if it says ``extends: other.yaml``."""
-    tree = read_mapping(path)
-    base_name = tree.pop("extends", None)
-    if base_name is None:
-        return tree
-    if not isinstance(base_name, str):
-        raise ConfigError(f"{path}: 'extends' must be a file name, not {base_name!r}")
-    base_path = path.parent / base_name
-    base = read_mapping(base_path)
-    if "extends" in base:
-        raise ConfigError(
-            f"{path} extends {base_path}, which itself extends {base['extends']}",
-            why="one level keeps a recipe readable",
-            fix="extend the last file directly",
-        )
-    return merge(base, tree)
-
-
-def merge(base: Tree, overlay: Tree) -> Tree:
-    """``overlay`` over ``base``; a section that changes its ``name`` replaces the old one whole."""
-    result = dict(base)
-    for key, value in overlay.items():
-        old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            renamed = "name" in value and value["name"] != old.get("name")
-            result[key] = dict(value) if renamed else merge(old, value)
-        else:
-            result[key] = value
-    return result
-
-
-def apply_overrides(tree: Tree, overrides: Sequence[str]) -> Tree:
-    """``["optim.rate=2e-4", "augment.0.probability=0.5"]`` over a tree; values are read as YAML.
-
-    Names go first, so that ``model.name=x`` drops the options of the old model and not new ones.
-    """
-    parsed = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(
-                f"'{text}' is not an override", fix="write key=value, for example optim.rate=2e-4"
-            )
-        parsed.append((key.strip(), parse_value(value, text)))
-    result: Tree = json.loads(json.dumps(tree))  # a deep copy of plain data
-    for key, value in sorted(parsed, key=lambda pair: not pair[0].endswith(".name")):
-        _set(result, key, value)
-    return result
-
-
-def _set(tree: Tree, key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    node: Any = tree
-    for depth, part in enumerate(parents):
-        here = ".".join(parents[: depth + 1])
-        if isinstance(node, list):
-            node = node[_index(node, part, here)]
-        else:
-            if node.get(part) is None:
-                node[part] = {}
-            node = node[part]
-        if not isinstance(node, dict | list):
-            raise ConfigError(f"override '{key}': '{here}' is a value, not a section")
-    if isinstance(node, list):
-        node[_index(node, last, key)] = value
-    elif last == "name" and node.get("name") not in (None, value):
-        node.clear()
-        node["name"] = value
-    else:
-        node[last] = value
-
-
-def _index(items: list[Any], part: str, key: str) -> int:
-    if part.isdigit() and int(part) < len(items):
-        return int(part)
-    raise ConfigError(f"override '{key}': '{part}' is not one of the positions 0..{len(items) - 1}")
-
-
 # ---------------------------------------------------------------- trees to configs
 
 
@@ -205,7 +125,19 @@ def build(cls: type[C], tree: Mapping[str, Any], source: str = "") -> C:
         config = None
     if problems or config is None:
         raise _report(problems, source or cls.__name__)
+    config = config.model_copy(
+        deep=True
+    )  # defaults are shared objects; reads are counted per config
+    _forget_reads(config)
     return typing.cast(C, config)
+
+
+def _forget_reads(config: Config) -> None:
+    object.__getattribute__(config, "__pydantic_private__")["_reads"].clear()
+    for _, _, value in _fields(config):
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Config):
+                _forget_reads(item)
 
 
 def _report(problems: list[Problem], source: str) -> ConfigError:
@@ -265,8 +197,12 @@ def named_type(name: str, config: type[Config]) -> type[Config]:
         config.__name__,
         __base__=config,
         __module__=config.__module__,
-        name=(Annotated[Literal[name], Field(description="the component")], name),  # type: ignore[valid-type]
+        name=(_only(name), name),
     )
+
+
+def _only(name: str) -> Any:
+    return Annotated[Literal[name], Field(description="the component")]  # type: ignore[valid-type]
 
 
 def _config_type(annotation: Any) -> type[Config] | None:

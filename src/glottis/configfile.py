@@ -1,14 +1,22 @@
-"""YAML as we read it: duplicate keys are errors, ``1e-4`` is a number, ``yes`` is a word."""
+"""YAML as we read it: duplicate keys are errors, ``1e-4`` is a number, ``yes`` is a word.
+
+A file may name one base with ``extends``; ``key=value`` overrides change the tree before it is
+checked, so they go through the same checks.
+"""
 
 from __future__ import annotations
 
+import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from glottis.errors import ConfigError
+
+Tree = dict[str, Any]
 
 _FLOAT = re.compile(
     r"""^[-+]?(?: [0-9]+\.[0-9]*(?:[eE][-+]?[0-9]+)? | \.[0-9]+(?:[eE][-+]?[0-9]+)?
@@ -91,3 +99,82 @@ def _load(text: str, source: str) -> Any:
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{source}:{where} not valid YAML: {problem}") from None
+
+
+def read_tree(path: Path) -> Tree:
+    """The mapping in a YAML file, merged over its base if it says ``extends: other.yaml``."""
+    tree = read_mapping(path)
+    base_name = tree.pop("extends", None)
+    if base_name is None:
+        return tree
+    if not isinstance(base_name, str):
+        raise ConfigError(f"{path}: 'extends' must be a file name, not {base_name!r}")
+    base_path = path.parent / base_name
+    base = read_mapping(base_path)
+    if "extends" in base:
+        raise ConfigError(
+            f"{path} extends {base_path}, which itself extends {base['extends']}",
+            why="one level keeps a recipe readable",
+            fix="extend the last file directly",
+        )
+    return merge(base, tree)
+
+
+def merge(base: Tree, overlay: Tree) -> Tree:
+    """``overlay`` over ``base``; a section that changes its ``name`` replaces the old one whole."""
+    result = dict(base)
+    for key, value in overlay.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            renamed = "name" in value and value["name"] != old.get("name")
+            result[key] = dict(value) if renamed else merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def apply_overrides(tree: Tree, overrides: Sequence[str]) -> Tree:
+    """``["optim.rate=2e-4", "augment.0.probability=0.5"]`` over a tree; values are read as YAML.
+
+    Names go first, so that ``model.name=x`` drops the options of the old model and not new ones.
+    """
+    parsed = []
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(
+                f"'{text}' is not an override", fix="write key=value, for example optim.rate=2e-4"
+            )
+        parsed.append((key.strip(), parse_value(value, text)))
+    result: Tree = copy.deepcopy(tree)
+    for key, value in sorted(parsed, key=lambda pair: not pair[0].endswith(".name")):
+        _set(result, key, value)
+    return result
+
+
+def _set(tree: Tree, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    node: Any = tree
+    for depth, part in enumerate(parents):
+        here = ".".join(parents[: depth + 1])
+        if isinstance(node, list):
+            node = node[_index(node, part, here)]
+        else:
+            if node.get(part) is None:
+                node[part] = {}
+            node = node[part]
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"override '{key}': '{here}' is a value, not a section")
+    if isinstance(node, list):
+        node[_index(node, last, key)] = value
+    elif last == "name" and node.get("name") not in (None, value):
+        node.clear()
+        node["name"] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list[Any], part: str, key: str) -> int:
+    if part.isdigit() and int(part) < len(items):
+        return int(part)
+    raise ConfigError(f"override '{key}': '{part}' is not one of the positions 0..{len(items) - 1}")

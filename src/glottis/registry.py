@@ -109,6 +109,6 @@ class Registry(Generic[T]):
             return
         self._discovered = True  # first: the modules below may ask for names themselves
         package: Any = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
+        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
             if not module.name.startswith("_") and not module.ispkg:
                 importlib.import_module(f"{self.package}.{module.name}")
