@@ -66,9 +66,9 @@ class Config(BaseModel):
 def _static_class(cls: type[Config]) -> type[Config]:
     """The nearest class that can be imported: the one in the source, not one made by `build`."""
     for base in cls.__mro__:
-        found = getattr(sys.modules.get(base.__module__), base.__qualname__, None)
-        if found is base and issubclass(base, Config):
-            return base
+        found: object = getattr(sys.modules.get(base.__module__), base.__qualname__, None)
+        if found is base:
+            return typing.cast(type[Config], base)
     return Config
 
 
