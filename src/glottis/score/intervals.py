@@ -28,7 +28,7 @@ pigeonhole bootstrap", Annals of Applied Statistics 1 (2007).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -192,18 +192,26 @@ def bootstrap(
     draws: int,
     rng: np.random.Generator,
 ) -> dict[str, FloatArray]:
-    """(draws,) values of each metric.  A draw that leaves a class empty is taken again."""
+    """(draws,) values of each metric."""
     corners = trials.corners()
     rows: list[list[float]] = []
-    attempts = 0
-    while len(rows) < draws and attempts < 2 * draws:
-        attempts += 1
-        weights = resampling.draw(rng)
-        if all(weight.any() for weight in weights):
-            sample = Sample(corners, weights)
-            rows.append([metric(sample) for metric in metrics.values()])
+    for weights in usable_draws(resampling, draws, rng):
+        sample = Sample(corners, weights)
+        rows.append([metric(sample) for metric in metrics.values()])
     columns = np.array(rows, np.float64).reshape(len(rows), len(metrics))
     return {name: columns[:, index] for index, name in enumerate(metrics)}
+
+
+def usable_draws(resampling: Resampling, draws: int, rng: np.random.Generator) -> Iterator[Weights]:
+    """``draws`` weightings; one that leaves a class empty is taken again (at most as often)."""
+    made = 0
+    for _ in range(2 * draws):
+        weights = resampling.draw(rng)
+        if all(weight.any() for weight in weights):
+            made += 1
+            yield weights
+        if made == draws:
+            return
 
 
 def tail(units: int) -> float:

@@ -1,0 +1,100 @@
+"""Are two systems different?  Paired bootstrap over speakers on the same trials.
+
+Every draw weights the trials of both systems alike, so that what is common to them (hard speakers,
+bad recordings) cancels.  If the 95 % interval of the difference contains 0, the list cannot tell
+the systems apart and neither may be called better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from glottis.errors import ResultError
+from glottis.rng import generator
+from glottis.score._checks import ArrayLike, BoolArray, split_by_class
+from glottis.score.intervals import Metric, draws_for, resampling_for, tail, usable_draws
+from glottis.score.rates import Sample, ladder
+from glottis.score.voices import Voices
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two systems on the same trials; difference = b - a.
+
+    low, high: 95 % interval of the difference; None where no interval can be given.
+    """
+
+    metric: str
+    a: float
+    b: float
+    difference: float
+    low: float | None
+    high: float | None
+    method: str
+
+    @property
+    def distinguishable(self) -> bool:
+        """True if the interval exists and does not contain 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+    def verdict(self, name_a: str = "A", name_b: str = "B") -> str:
+        """One sentence; it says "better" only if the interval excludes 0."""
+        if self.low is None or self.high is None:
+            return f"{self.metric}: no interval ({self.method})"
+        span = f"difference {self.difference:+.4f}, 95 % interval [{self.low:.4f}, {self.high:.4f}]"
+        if not self.distinguishable:
+            return f"{self.metric}: these trials do not tell {name_a} and {name_b} apart ({span})"
+        return f"{self.metric}: {name_a if self.difference > 0 else name_b} is better ({span})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"distinguishable": self.distinguishable}
+
+
+def compare(
+    scores_a: ArrayLike,
+    scores_b: ArrayLike,
+    is_target: BoolArray,
+    voices: Voices | None,
+    metrics: Mapping[str, Metric],
+    *,
+    seed: int = 0,
+    draws: int | None = None,
+) -> dict[str, Comparison]:
+    """Paired comparison of two systems; all arrays (N,) over the same trials in the same order.
+
+    metrics: lower is better (`glottis.score.metrics`); voices: as for `intervals.measure`.
+    """
+    if np.shape(scores_a) != np.shape(scores_b):
+        raise ResultError(
+            f"{np.size(scores_a)} scores against {np.size(scores_b)}",
+            why="a paired comparison needs both systems on the same trials",
+            fix="score the same list with both",
+            rule="E6",
+        )
+    trials = [ladder(*split_by_class(scores, is_target)[:2]) for scores in (scores_a, scores_b)]
+    whole = [Sample(one) for one in trials]
+    values = {name: [metric(one) for one in whole] for name, metric in metrics.items()}
+    resampling = resampling_for(trials[0], voices)
+    if resampling is None:
+        method = "only n: fewer than 5 voices"
+        return {n: Comparison(n, a, b, b - a, None, None, method) for n, (a, b) in values.items()}
+    corners = [one.corners() for one in trials]
+    rng = generator(seed, "compare")
+    wanted = draws_for(np.size(scores_a)) if draws is None else draws
+    rows: list[list[float]] = []
+    for weights in usable_draws(resampling, wanted, rng):
+        first, second = (Sample(one, weights) for one in corners)
+        rows.append([metric(second) - metric(first) for metric in metrics.values()])
+    level = tail(resampling.units)
+    ends = np.quantile(np.array(rows), [level, 1 - level], axis=0)
+    method = f"paired {resampling.method}, {len(rows)} draws"
+    results = {}
+    for (name, (a, b)), low, high in zip(values.items(), *ends, strict=True):
+        ends_of = min(float(low), b - a), max(float(high), b - a)
+        results[name] = Comparison(name, a, b, b - a, *ends_of, method)
+    return results
