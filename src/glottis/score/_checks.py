@@ -13,6 +13,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 ArrayLike = npt.ArrayLike
+Names = Sequence[str] | npt.NDArray[np.object_]
+"""Text per item: ids, speakers, conditions."""
 
 
 def checked_scores(scores: ArrayLike, name: str) -> FloatArray:
@@ -86,7 +88,9 @@ def refuse_constant(scores: FloatArray) -> None:
         )
 
 
-def listed(names: Sequence[str], limit: int = 5) -> str:
-    """``a, b, c and 7 more``."""
-    shown = ", ".join(names[:limit])
+def listed(names: Names, rows: npt.NDArray[np.int64] | None = None, limit: int = 5) -> str:
+    """``a, b, c and 7 more``; rows: only these positions of ``names``."""
+    if rows is not None:
+        names = [str(names[row]) for row in rows.tolist()]
+    shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

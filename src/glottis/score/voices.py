@@ -5,14 +5,13 @@ A list of 20,000 trials of 40 speakers is 40 observations of speakers, not 20,00
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from glottis.score._checks import BoolArray
+from glottis.score._checks import BoolArray, Names
 
 Codes = npt.NDArray[np.int32]
 
@@ -37,9 +36,7 @@ class Voices:
         return min(self.sides.values())
 
 
-def trial_voices(
-    is_target: BoolArray, enrol_speakers: Sequence[str], test_speakers: Sequence[str]
-) -> Voices:
+def trial_voices(is_target: BoolArray, enrol_speakers: Names, test_speakers: Names) -> Voices:
     """Voices of verification trials (N,): enrolment side, test side, and those with targets."""
     first, second, count = _codes(enrol_speakers, test_speakers)
     return Voices(
@@ -54,7 +51,7 @@ def trial_voices(
     )
 
 
-def clip_voices(is_bonafide: BoolArray, speakers: Sequence[str]) -> Voices:
+def clip_voices(is_bonafide: BoolArray, speakers: Names) -> Voices:
     """Voices of spoofing trials (N,): one per clip, counted on the bona fide and the spoof side."""
     codes, _, count = _codes(speakers, [])
     groups = (codes[is_bonafide], codes[~is_bonafide])
@@ -62,7 +59,7 @@ def clip_voices(is_bonafide: BoolArray, speakers: Sequence[str]) -> Voices:
     return Voices(groups, groups, count, sides)
 
 
-def sasv_voices(classes: np.ndarray, speakers: Sequence[str]) -> Voices:
+def sasv_voices(classes: np.ndarray, speakers: Names) -> Voices:
     """Voices of spoofing-aware trials (N,) by claimed speaker; classes 0 target, 1 non-target,
     2 spoof."""
     codes, _, count = _codes(speakers, [])
@@ -72,7 +69,7 @@ def sasv_voices(classes: np.ndarray, speakers: Sequence[str]) -> Voices:
     return Voices(groups, groups, count, sides)
 
 
-def _codes(first: Sequence[str], second: Sequence[str]) -> tuple[Codes, Codes, int]:
+def _codes(first: Names, second: Names) -> tuple[Codes, Codes, int]:
     """Small numbers for names, the same for both columns."""
     both = pa.array([*first, *second], pa.string()).dictionary_encode()
     codes = both.indices.to_numpy()

@@ -1,0 +1,161 @@
+"""Answers about files: the score, the threshold it is compared with, and what speaks against it.
+
+The threshold is the one at the equal error rate of the development trials, stored in the card of
+the checkpoint; a model without it (imported weights) gives scores and no decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glottis import audio
+from glottis.errors import ModelError
+from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
+from glottis.score.embed import Embeddings
+
+SHORT_SECONDS = 1.5  # below this a voice is hard to tell from one clip
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether two files hold the same voice.
+
+    score: cosine.  threshold: at the development EER, or None.  decision: "same", "different" or
+    None.  notes: what to know about the recordings.
+    """
+
+    first: str
+    second: str
+    score: float
+    threshold: float | None
+    decision: str | None
+    development: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Lines for people."""
+        lines = [f"score {self.score:.4f} (cosine)"]
+        if self.threshold is None:
+            lines.append("no decision: this model has no threshold from development trials")
+        else:
+            lines.append(f"decision: {self.decision} voice (threshold {self.threshold:.4f})")
+            lines.append(f"threshold from: {self.development}")
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Whether one file is a live human; fields as in `Verification`."""
+
+    file: str
+    score: float
+    threshold: float | None
+    decision: str | None
+    segments: int
+    meaning: str
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """The folder of a model: itself, or the best (else the latest) checkpoint of a run."""
+    candidates = [path, path / "checkpoints" / "best", path / "checkpoints" / "latest"]
+    for candidate in candidates:
+        if (candidate / "card.json").exists():
+            return candidate
+    raise ModelError(
+        f"{path} holds no model",
+        fix="give a run folder, a folder such as runs/x/checkpoints/best, or an imported model",
+    )
+
+
+def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
+    """Compare two audio files."""
+    model, threshold, development = _load(checkpoint, "speaker")
+    assert isinstance(model, SpeakerModel)
+    notes = [*_notes(first), *_notes(second)]
+    a, b = model.embed([first, second])
+    score = float(a @ b)
+    return Verification(
+        first=str(first),
+        second=str(second),
+        score=score,
+        threshold=threshold,
+        decision=_decide(score, threshold, "same", "different"),
+        development=development,
+        notes=tuple(notes),
+    )
+
+
+def detect_files(checkpoint: Path, files: Sequence[Path]) -> list[Detection]:
+    """Judge each audio file."""
+    model, threshold, development = _load(checkpoint, "spoof")
+    assert isinstance(model, SpoofModel)
+    meaning = (
+        f"threshold from: {development}"
+        if threshold is not None
+        else "no decision: this model has no threshold from development data"
+    )
+    answers = []
+    for path in files:
+        found = model.detect(path)
+        answers.append(
+            Detection(
+                file=str(path),
+                score=found.score,
+                threshold=None if threshold is None else round(threshold, 3),
+                decision=_decide(found.score, threshold, "bonafide", "spoof"),
+                segments=len(found.segment_scores),
+                meaning=meaning,
+                notes=tuple(_notes(path)),
+            )
+        )
+    return answers
+
+
+def embed_files(checkpoint: Path, files: Sequence[Path], dim: int | None = None) -> Embeddings:
+    """Unit-length embeddings of audio files, keyed by their paths."""
+    model, _, _ = _load(checkpoint, "speaker")
+    assert isinstance(model, SpeakerModel)
+    matrix = model.embed(list(files), dim=dim).numpy().astype(np.float32)
+    return Embeddings([str(path) for path in files], matrix)
+
+
+def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float | None, str]:
+    folder = resolve_checkpoint(checkpoint)
+    model, card = load_model(folder), read_card(folder)
+    if model.task != task:
+        verb = "detect" if model.task == "spoof" else "verify"
+        raise ModelError(
+            f"{folder} is a {model.task} model; this needs a {task} model",
+            fix=f"use 'glottis {verb}' for this model",
+        )
+    development = card["extra"].get("development") or {}
+    threshold = development.get("threshold")
+    return model, threshold, development.get("text", "unknown development data")
+
+
+def _decide(score: float, threshold: float | None, above: str, below: str) -> str | None:
+    if threshold is None:
+        return None
+    return above if score >= threshold else below
+
+
+def _notes(path: Path) -> list[str]:
+    clip = audio.decode(path)
+    notes = [f"{path}: {warning}" for warning in clip.warnings]
+    if clip.duration_s < SHORT_SECONDS:
+        notes.append(f"{path}: only {clip.duration_s:.2f} s of audio; expect more errors")
+    return notes

@@ -1,0 +1,150 @@
+"""Embeddings that know whose they are: every row carries its utterance id, from batch to file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from glottis.errors import DataError, ResultError
+from glottis.files import atomic_path
+from glottis.score._checks import Names, listed
+from glottis.version import __version__
+
+FORMAT = 1
+_KEY = b"glottis.embeddings"
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """N utterances with one vector each.
+
+    utterances: (N,) distinct ids.  matrix: (N, D) float32, as the network gives it (any length).
+    about: plain data that travels with the file (model, weights hash, window).
+    """
+
+    utterances: Names
+    matrix: npt.NDArray[np.float32]
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or self.matrix.dtype != np.float32:
+            raise ResultError(
+                f"embeddings of shape {self.matrix.shape} and type {self.matrix.dtype}",
+                fix="pass one float32 row per utterance",
+            )
+        if len(self.utterances) != len(self.matrix):
+            raise ResultError(
+                f"{len(self.utterances)} utterances but {len(self.matrix)} embeddings",
+                why="every embedding must belong to exactly one utterance",
+                rule="E3",
+            )
+        counts = pc.value_counts(pa.array(self.utterances, pa.large_string()))
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+        if twice:
+            raise ResultError(
+                f"{len(twice)} utterances occur twice: {listed(twice)}",
+                why="it would be left to chance which of the two embeddings is scored",
+                rule="E3",
+            )
+        bad = np.flatnonzero(~np.isfinite(self.matrix).all(axis=1))
+        if bad.size:
+            raise ResultError(
+                f"{bad.size} of {len(self.matrix)} embeddings are not finite: "
+                f"{listed(self.utterances, bad)}",
+                why="their trials have no score, and leaving them out changes the list",
+                fix="look at these files (silence?) and at the weights (glottis inspect)",
+                rule="E1",
+            )
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def rows(self, utterances: Names) -> npt.NDArray[np.int64]:
+        """(N,) row of each utterance; a missing one is a `ResultError` that names it."""
+        wanted = pa.array(utterances, pa.large_string())
+        own = pa.array(self.utterances, pa.large_string())
+        found = pc.index_in(wanted, value_set=own)
+        if found.null_count:
+            missing = pc.unique(wanted.filter(pc.is_null(found))).to_pylist()
+            raise ResultError(
+                f"{len(missing)} utterances have no embedding: {listed(missing)}",
+                why="skipped trials would make another, easier list",
+                fix="embed every utterance of the list",
+                rule="E1",
+            )
+        return np.asarray(found.to_numpy(), np.int64)
+
+    def take(self, utterances: Names) -> Embeddings:
+        """The embeddings of these utterances, in this order."""
+        return Embeddings(list(utterances), self.matrix[self.rows(utterances)], self.about)
+
+    def dim(self, size: int) -> Embeddings:
+        """The first ``size`` values, at unit length again (Matryoshka embeddings)."""
+        full = self.matrix.shape[1]
+        if not 1 <= size <= full:
+            raise ResultError(f"dimension {size} of embeddings with {full} values")
+        part = unit_length(self.matrix[:, :size], self.utterances)
+        return Embeddings(self.utterances, part, {**self.about, "dim": size})
+
+    def save(self, path: str | Path) -> None:
+        """Write as Parquet (columns ``utterance``, ``embedding``), whole or not at all."""
+        values = pa.array(np.ascontiguousarray(self.matrix).reshape(-1))
+        table = pa.table(
+            {
+                "utterance": pa.array(self.utterances, pa.string()),
+                "embedding": pa.FixedSizeListArray.from_arrays(values, self.matrix.shape[1]),
+            }
+        )
+        notes = {"format": FORMAT, "glottis": __version__, "about": dict(self.about)}
+        with atomic_path(Path(path)) as temporary:
+            pq.write_table(
+                table.replace_schema_metadata({_KEY: json.dumps(notes).encode()}), temporary
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Embeddings:
+        """Read what `save` wrote; a newer format is refused."""
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"cannot read embeddings from {path}: {error}") from None
+        metadata = table.schema.metadata or {}
+        if _KEY not in metadata or table.column_names != ["utterance", "embedding"]:
+            raise DataError(
+                f"{path} holds no embeddings of Glottis", fix="make it with glottis embed"
+            )
+        notes = json.loads(metadata[_KEY])
+        if notes["format"] > FORMAT:
+            raise DataError(
+                f"{path} was written by Glottis {notes['glottis']} in format {notes['format']}",
+                why=f"this is Glottis {__version__}, which reads formats up to {FORMAT}",
+                fix="update Glottis",
+            )
+        column = table["embedding"].combine_chunks()
+        size = column.type.list_size
+        matrix = np.array(column.flatten().to_numpy(), np.float32).reshape(-1, size)
+        return cls(table["utterance"].to_pylist(), matrix, notes["about"])
+
+
+def unit_length(matrix: npt.NDArray[np.float32], utterances: Names) -> npt.NDArray[np.float32]:
+    """Rows divided by their Euclidean norm; a row of zeros is a `ResultError`.  (N, D)"""
+    norms = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+    zero = np.flatnonzero(norms == 0)
+    if zero.size:
+        raise ResultError(
+            f"{zero.size} embeddings are all zeros: {listed(utterances, zero)}",
+            why="the angle to a zero vector is undefined",
+            fix="look at these files and at the weights (glottis inspect)",
+            rule="E1",
+        )
+    unit: npt.NDArray[np.float32] = (matrix / norms[:, None]).astype(np.float32)
+    return unit
