@@ -1,0 +1,47 @@
+"""Networks, their front ends, their weights: one file per architecture, one decorator each."""
+
+from __future__ import annotations
+
+from glottis.models._interface import SpoofOutput
+from glottis.models._registry import MODELS, register_model
+from glottis.models.inference import Window, infer
+from glottis.models.io import load_model, read_card, save_model
+from glottis.models.system import (
+    Detection,
+    Model,
+    SpeakerModel,
+    SpoofModel,
+    Verification,
+    build_model,
+    create_model,
+)
+from glottis.models.weights import (
+    LoadReport,
+    import_weights,
+    import_with_report,
+    load_weights,
+    read_state,
+)
+
+__all__ = [
+    "MODELS",
+    "Detection",
+    "LoadReport",
+    "Model",
+    "SpeakerModel",
+    "SpoofModel",
+    "SpoofOutput",
+    "Verification",
+    "Window",
+    "build_model",
+    "create_model",
+    "import_weights",
+    "import_with_report",
+    "infer",
+    "load_model",
+    "load_weights",
+    "read_card",
+    "read_state",
+    "register_model",
+    "save_model",
+]

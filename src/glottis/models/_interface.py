@@ -1,0 +1,59 @@
+"""What every network has in common: the output of a countermeasure, and the checks of an input."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from glottis.errors import ModelError
+
+
+class SpoofOutput(NamedTuple):
+    """What a countermeasure says about a batch.
+
+    embedding: (B, D), the vector before the classifier.
+    logits: (B, 2), ``[:, 0]`` spoof and ``[:, 1]`` bona fide.
+    """
+
+    embedding: Tensor
+    logits: Tensor
+
+    @property
+    def score(self) -> Tensor:
+        """(B,), higher = bona fide: the bona fide logit, as the published AASIST scores."""
+        return self.logits[:, 1]
+
+    @property
+    def probability(self) -> Tensor:
+        """(B,), softmax probability of bona fide under the class weights of the training."""
+        return torch.softmax(self.logits, dim=1)[:, 1]
+
+
+def require_wave(wave: Tensor, min_samples: int) -> None:
+    """Raise `ModelError` unless ``wave`` is (B, S) floating point with S >= min_samples."""
+    if wave.ndim != 2 or not wave.is_floating_point():
+        raise ModelError(
+            f"the input has shape {tuple(wave.shape)} and type {wave.dtype}",
+            fix="pass (batch, samples) float32 in [-1, 1], one channel",
+        )
+    if wave.shape[1] < min_samples:
+        raise ModelError(
+            f"the input has {wave.shape[1]} samples; this model needs at least {min_samples}",
+            fix="repeat or pad the clip, or use a longer crop",
+        )
+
+
+def require_features(features: Tensor, num_features: int, min_frames: int) -> None:
+    """Raise `ModelError` unless ``features`` is (B, num_features, T) with T >= min_frames."""
+    if features.ndim != 3 or features.shape[1] != num_features:
+        raise ModelError(
+            f"the features have shape {tuple(features.shape)}",
+            fix=f"this network takes (batch, {num_features}, frames)",
+        )
+    if features.shape[2] < min_frames:
+        raise ModelError(
+            f"the input has {features.shape[2]} frames; this network needs at least {min_frames}",
+            fix="repeat or pad the clip, or use a longer crop",
+        )

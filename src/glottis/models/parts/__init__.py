@@ -1,0 +1,1 @@
+"""Blocks that networks share: pooling, squeeze-excitation, sinc filters, graph attention."""

@@ -1,0 +1,16 @@
+"""Where a network leaves autocast: statistics, normalisation over time and attention are fp32."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def no_autocast(x: Tensor) -> torch.autocast:
+    """A context in which operations keep the type of their inputs, on the device of ``x``."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` itself if it is float32 or float64, half types as float32."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -1,0 +1,22 @@
+"""Squeeze and excitation.  Hu et al., "Squeeze-and-excitation networks", CVPR 2018, section 3."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SqueezeExcitation(nn.Module):
+    """Multiply every channel by a gate computed from all channel means: (B, C, F, T) -> same.
+
+    gate = sigmoid(W2 relu(W1 mean(x) + b1) + b2), with C / ``reduction`` hidden units.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8) -> None:
+        super().__init__()
+        self.reduce = nn.Linear(channels, channels // reduction)
+        self.expand = nn.Linear(channels // reduction, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(dim=(2, 3))))))
+        return x * gate[:, :, None, None]

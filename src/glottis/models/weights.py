@@ -1,0 +1,224 @@
+"""Weights from a file into a model: every tensor accounted for, nothing silently left random.
+
+model = import_weights("aasist", Path("AASIST.pth"))      # published names
+report = load_weights(model, state, new=("network.embedding.*",))
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from glottis.errors import ModelError
+from glottis.models._registry import MODELS
+from glottis.models.system import SpeakerModel, SpoofModel, create_model
+
+_log = logging.getLogger(__name__)
+_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which weights are stored
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """Which tensors of a model came from a file; every mass is a number of values.
+
+    matched: loaded.  missing: in the model, not in the file.  mismatched: of another shape in the
+    file.  unexpected: in the file, not in the model.
+    """
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    matched_mass: int
+    missing_mass: int
+    mismatched_mass: int
+    unexpected_mass: int
+
+    @property
+    def loaded_share(self) -> float:
+        """Share of the model's values that came from the file, 0 to 1."""
+        return self.matched_mass / max(1, self.total_mass)
+
+    @property
+    def total_mass(self) -> int:
+        """Values in the model, running statistics included."""
+        return self.matched_mass + self.missing_mass + self.mismatched_mass
+
+    def __str__(self) -> str:
+        rows = [
+            f"loaded {self.matched_mass:,} of {self.total_mass:,} values "
+            f"({100 * self.loaded_share:.2f} %) in {len(self.matched)} tensors"
+        ]
+        for label in ("missing", "mismatched", "unexpected"):
+            names = getattr(self, label)
+            if names:
+                mass = getattr(self, f"{label}_mass")
+                rows.append(f"{label}: {len(names)} tensors, {mass:,} values: {_listed(names)}")
+        return "\n".join(rows)
+
+
+def load_weights(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    new: tuple[str, ...] = (),
+    ignore: tuple[str, ...] = (),
+) -> LoadReport:
+    """Copy ``state`` into ``model`` and say what was loaded.
+
+    new: patterns (``network.embedding.*``) of tensors that may keep their initial values: a new
+    head.  ignore: patterns of tensors of the file that may be left out: an old head.
+    Raises `ModelError` that lists every tensor that is missing, of another shape, left over or not
+    finite; the model is then unchanged.
+    """
+    own = model.state_dict()
+    matched = [name for name in own if name in state and own[name].shape == state[name].shape]
+    mismatched = [name for name in own if name in state and own[name].shape != state[name].shape]
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    report = LoadReport(
+        tuple(matched),
+        tuple(missing),
+        tuple(mismatched),
+        tuple(unexpected),
+        _mass(own, matched),
+        _mass(own, missing),
+        _mass(own, mismatched),
+        _mass(state, unexpected),
+    )
+    problems = [f"missing: {name} {_shape(own[name])}" for name in _unlike(missing, new)]
+    problems += [
+        f"other shape: {name} is {_shape(own[name])} here and {_shape(state[name])} in the file"
+        for name in _unlike(mismatched, new)
+    ]
+    problems += [
+        f"left over: {name} {_shape(state[name])}" for name in _unlike(unexpected, (*new, *ignore))
+    ]
+    problems += [f"not finite: {name}" for name in matched if not _finite(state[name])]
+    if problems:
+        raise _refusal(problems, report)
+    with torch.no_grad():
+        for name in matched:
+            own[name].copy_(state[name])
+    return report
+
+
+def import_weights(
+    arch: str, file: str | Path, *, features: Mapping[str, Any] | None = None, **options: Any
+) -> SpeakerModel | SpoofModel:
+    """A model with published weights: ``import_weights("aasist", "AASIST.pth")``.
+
+    arch: a registered name.  file: .safetensors, or a torch file of plain tensors (nothing else is
+    unpickled), with the original tensor names.  Options and front end follow from the shapes in
+    the file where they can; ``options`` and ``features`` overrule them.
+    Raises `ModelError` unless every tensor of the model is in the file and none is left over.
+    """
+    return import_with_report(arch, file, features=features, **options)[0]
+
+
+def import_with_report(
+    arch: str, file: str | Path, *, features: Mapping[str, Any] | None = None, **options: Any
+) -> tuple[SpeakerModel | SpoofModel, LoadReport]:
+    """`import_weights`, and the account of its tensors."""
+    target = MODELS[arch].target
+    if not hasattr(target, "original_name"):
+        raise ModelError(
+            f"no published checkpoint format is known for '{arch}'",
+            fix="use glottis.models.load_model for weights that Glottis saved",
+        )
+    state = _without_prefixes(read_state(file), getattr(target, "original_prefixes", ()))
+    if hasattr(target, "original_options"):
+        implied, implied_features = target.original_options(state)
+        options = {**implied, **options}
+        features = {**implied_features, **(features or {})}
+    model = create_model(arch, features=features, seed=0, **options)  # all weights are replaced
+    names = {model.network.original_name(name): name for name in model.network.state_dict()}
+    ours = {names.get(name, name): value for name, value in state.items()}
+    try:
+        report = load_weights(
+            model.network, ours, ignore=tuple(getattr(target, "original_extras", ()))
+        )
+    except ModelError as error:
+        raise ModelError(f"{file} as {arch}: {error.seen}", why=error.why, fix=error.fix) from None
+    _log.info("%s: %s", file, report)
+    return model, report
+
+
+def read_state(file: str | Path) -> dict[str, Tensor]:
+    """The named tensors in a .safetensors file or a torch file, on the CPU; no code is run."""
+    path = Path(file)
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path} cannot be read as weights: {reason}",
+            why="only plain tensors are read, because a pickle can run any code",
+            fix="convert the file to .safetensors, or store state_dict() alone",
+        ) from error
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise ModelError(f"{path} holds no named tensors", fix="store model.state_dict()")
+    return {str(name): value for name, value in content.items()}
+
+
+def _without_prefixes(state: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Names without the words that wrappers put before them."""
+    result = {}
+    for name, value in state.items():
+        for prefix in prefixes:
+            name = name.removeprefix(prefix)
+        result[name] = value
+    return result
+
+
+def _refusal(problems: list[str], report: LoadReport) -> ModelError:
+    lines = [f"  {line}" for line in problems[:_SHOWN]]
+    if len(problems) > _SHOWN:
+        lines.append(f"  and {len(problems) - _SHOWN} more")
+    return ModelError(
+        f"{len(problems)} tensors do not fit; loaded would be {report.matched_mass:,} of "
+        f"{report.total_mass:,} values\n" + "\n".join(lines),
+        why="whatever does not come from the file stays random, or loses what was trained",
+        fix="choose the matching model and options; name new heads on purpose",
+    )
+
+
+def _unlike(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not any(fnmatchcase(name, p) for p in patterns)]
+
+
+def _mass(tensors: Mapping[str, Tensor], names: list[str]) -> int:
+    return sum(tensors[name].numel() for name in names if tensors[name].is_floating_point())
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(torch.isfinite(value).all())
+
+
+def _shape(value: Tensor) -> str:
+    return "x".join(str(size) for size in value.shape) or "scalar"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} and {len(names) - _SHOWN} more"
