@@ -7,6 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from glottis.audio.pcm import mean_product
+from glottis.audio.types import Frames
 from glottis.errors import AudioError, ConfigError
 
 Channel = Literal["mix"] | int
@@ -24,7 +26,7 @@ def check_channel(channel: Channel) -> None:
     raise ConfigError(f"channel must be 'mix' or a number from 0, not {channel!r}")
 
 
-def to_mono(frames: NDArray[np.float32], channel: Channel, name: str) -> NDArray[np.float32]:
+def to_mono(frames: Frames, channel: Channel, name: str) -> NDArray[np.float32]:
     """(S, C) -> (S,) by the policy.  Raises AudioError if the file has no such channel."""
     count = frames.shape[1]
     if channel == "mix":
@@ -44,33 +46,31 @@ def to_mono(frames: NDArray[np.float32], channel: Channel, name: str) -> NDArray
     return np.ascontiguousarray(frames[:, channel])
 
 
-def mix_warnings(frames: NDArray[np.float32]) -> list[str]:
+def mix_warnings(frames: Frames) -> list[str]:
     """What a mean of these channels (S, C) would hide: dead channels, different signals."""
     count = frames.shape[1]
-    if count == 1 or not len(frames):
+    if count == 1:
         return []
-    # Sums in float64: an hour of samples loses digits in float32.
+    covariance = np.empty((count, count))
+    for i in range(count):
+        for j in range(i + 1):
+            covariance[i, j] = covariance[j, i] = mean_product(frames[:, i], frames[:, j])
     mean = frames.mean(axis=0, dtype=np.float64)
-    centred = frames - mean
-    level = np.sqrt(np.mean(centred**2, axis=0))
+    covariance -= np.outer(mean, mean)
+    level = np.sqrt(np.maximum(covariance.diagonal(), 0))
     loudest = int(level.argmax())
-    if not level[loudest] > 0:
-        return []
-    warnings = []
     dead = [i for i in range(count) if level[i] < DEAD_RATIO * level[loudest]]
+    alive = [i for i in range(count) if level[i] > 0 and i not in dead and i != loudest]
+    warnings = []
     if dead:
-        mixed = float(np.sqrt(np.mean(centred.mean(axis=1) ** 2)))
-        drop = 20 * np.log10(max(mixed, 1e-9) / level[loudest])
-        which = ", ".join(map(str, dead))
+        mixed = np.sqrt(max(float(covariance.sum()), 0.0)) / count
+        drop = 20 * np.log10(level[loudest] / max(mixed, 1e-9))
         warnings.append(
-            f"dead_channel: channel {which} of {count} is silent; the mix is {-drop:.1f} dB below "
-            f"channel {loudest}: choose channel={loudest}"
+            f"dead_channel: channel {', '.join(map(str, dead))} of {count} is silent; the mix is "
+            f"{drop:.1f} dB below channel {loudest}: choose channel={loudest}"
         )
-    for index in range(count):
-        if index == loudest or index in dead:
-            continue
-        product = float(np.mean(centred[:, index] * centred[:, loudest]))
-        correlation = product / float(level[index] * level[loudest])
+    for index in alive:
+        correlation = covariance[index, loudest] / (level[index] * level[loudest])
         if correlation < LEAST_CORRELATION:
             warnings.append(
                 f"channels_differ: channels {min(index, loudest)} and {max(index, loudest)} "

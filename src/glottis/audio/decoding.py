@@ -75,7 +75,11 @@ def load(
     """
     _check_request(start_s, duration_s, channel)
     if start_s == 0 and duration_s is None:
-        return resample(decode(path, channel=channel), sample_rate)
+        audio = decode(path, channel=channel)
+        result = resample(audio, sample_rate)
+        if not len(result.samples):
+            raise AudioError(f"{path}: {len(audio.samples)} samples are none at {sample_rate} Hz")
+        return result
     with closing(open_source(Path(path))) as source:
         first = round(start_s * sample_rate)
         count = None if duration_s is None else max(1, round(duration_s * sample_rate))

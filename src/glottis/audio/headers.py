@@ -59,19 +59,23 @@ def read_head(path: Path, count: int = 4096) -> bytes:
         raise AudioError(f"{path}: cannot be read ({_reason(error)})") from None
 
 
-def not_audio(path: Path) -> AudioError:
-    """The error for a file that no decoder knows, from what its first bytes look like."""
+def require_binary(path: Path) -> None:
+    """Raise AudioError if the file begins with text or zeros, which ffmpeg may take for sound."""
     head = read_head(path)
     if not head.strip(b"\0"):
-        return AudioError(
+        raise AudioError(
             f"{path}: begins with {len(head)} zero bytes, not with audio",
             why="this is what a download or copy that broke off often leaves",
             fix="fetch it again",
         )
     text = _as_text(head)
     if text is not None:
-        return AudioError(f"{path}: this is a text file, not audio; it begins with {text[:40]!r}")
-    if head[4:8] == b"ftyp":
+        raise AudioError(f"{path}: this is a text file, not audio; it begins with {text[:40]!r}")
+
+
+def not_audio(path: Path) -> AudioError:
+    """The error for a file that no decoder knows."""
+    if read_head(path)[4:8] == b"ftyp":
         return AudioError(
             f"{path}: an mp4 or m4a file without its index ('moov'): the end is missing",
             fix="fetch it again",
@@ -92,11 +96,6 @@ def looks_like_gsm(path: Path) -> bool:
     head = read_head(path, GSM_FRAME_BYTES * 100)
     starts = head[::GSM_FRAME_BYTES]
     return len(head) >= GSM_FRAME_BYTES and all(byte >> 4 == 0xD for byte in starts)
-
-
-def gsm_has_partial_frame(path: Path) -> bool:
-    """True if the last frame of a raw GSM file is incomplete."""
-    return path.stat().st_size % GSM_FRAME_BYTES != 0
 
 
 def wav_missing_bytes(path: Path) -> int:

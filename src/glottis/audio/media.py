@@ -15,10 +15,14 @@ from typing import Any
 import av
 import numpy as np
 
-from glottis.audio.headers import gsm_has_partial_frame
 from glottis.audio.types import Frames
 from glottis.errors import AudioError
 
+# Only formats that announce themselves: ffmpeg takes random bytes for sound of a game console.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,matroska,webm,aac,mp3,ogg,flac,wav,w64,gsm,aiff,au,caf,asf,amr,ac3,eac3,"
+    "wv,ape,tta,nist,avi,flv,mpeg,mpegts"
+)
 _END_SURPLUS_S = 0.15  # codec frames beyond the length in the edit list: at most a few
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 
@@ -43,19 +47,21 @@ class MediaSource:
 
     def _open(self, format: str | None) -> None:
         # An open file instead of a name: ffmpeg guesses from suffixes, and takes some names for
-        # addresses.  A numbered descriptor has no suffix; the white list keeps playlists at home.
+        # addresses.  A numbered descriptor has no suffix.  No protocols: nothing else is opened.
         descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         handle = self._cleanup.enter_context(os.fdopen(descriptor, "rb"))
+        options = {"protocol_whitelist": "", "format_whitelist": _FORMATS}
         try:
-            container = av.open(handle, "r", format=format, options={"protocol_whitelist": ""})
+            container = av.open(handle, "r", format=format, options=options)
         except av.FFmpegError as error:
             raise NotMediaError(error.strerror) from None
         self._cleanup.enter_context(container)
+        first_name = container.format.name.split(",")[0]  # ffmpeg names families
+        self.container = "mp4" if first_name == "mov" else first_name
         streams = container.streams.audio
         if not streams:
             kinds = ", ".join(stream.type for stream in container.streams) or "nothing"
-            raise _no_audio(self._path, container.format.name, kinds)
-        self.container = _container_name(container.format.name)
+            raise AudioError(f"{self._path}: {self.container} without audio ({kinds} only)")
         if len(streams) > 1:
             self.notes.append(
                 f"streams: the file has {len(streams)} audio streams; this is the 1st"
@@ -114,7 +120,7 @@ class MediaSource:
         self.notes.append(f"damaged: only the first {position} samples decode ({reason})")
 
     def read(self, start: int, stop: int | None) -> Frames:
-        """See `Source.read`; may be called once."""
+        """See `Source.read`."""
         limit = self.num_samples
         kept: list[Frames] = []
         position = 0
@@ -133,8 +139,6 @@ class MediaSource:
 
     def end_notes(self, count: int) -> list[str]:
         """See `Source.end_notes`."""
-        if self.container == "gsm" and gsm_has_partial_frame(self._path):
-            return [f"truncated: the last frame is incomplete; {count} samples decode"]
         promised = self.num_samples
         if promised is None or any(note.startswith("damaged") for note in self.notes):
             return []
@@ -157,16 +161,3 @@ def _to_frames(frame: Any) -> Frames:
     offset = 128.0 if kind == "u8" else 0.0
     frames: Frames = ((array.astype(np.float64) - offset) / _SCALE[kind]).astype(np.float32)
     return frames
-
-
-def _no_audio(path: Path, format_name: str, kinds: str) -> AudioError | NotMediaError:
-    """A film without sound is worth saying; a text that ffmpeg plays as a terminal is not media."""
-    if format_name in ("tty", "lrc", "srt", "webvtt", "ass") or format_name.endswith("_pipe"):
-        return NotMediaError("no audio stream")
-    return AudioError(f"{path}: {_container_name(format_name)} without audio ({kinds} only)")
-
-
-def _container_name(format_name: str) -> str:
-    """``"mov,mp4,m4a,3gp,3g2,mj2"`` -> ``"mp4"``: ffmpeg names families."""
-    first = format_name.split(",")[0]
-    return "mp4" if first == "mov" else first

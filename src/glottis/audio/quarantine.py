@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from glottis.errors import AudioError, DataError, TrainingStopped
+from glottis.errors import AudioError, ConfigError, DataError, TrainingStopped
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Quarantine:
 
     def __init__(self, path: Path | None, budget: int) -> None:
         if budget < 0:
-            raise DataError(f"the budget of broken files must be 0 or more, not {budget}")
+            raise ConfigError(f"the budget of broken files must be 0 or more, not {budget}")
         self.path, self.budget = path, budget
         self._entries: dict[str, Broken] = {}
         self._owner = os.getpid()

@@ -13,7 +13,7 @@ _REACH = 400  # samples of the lower rate: beyond them soxr's filter adds less t
 
 
 def resample(audio: Audio, sample_rate: int) -> Audio:
-    """The same sound at ``sample_rate`` hertz; ceil or floor of S * new / old samples.
+    """The same sound at ``sample_rate`` hertz: S * new // old samples.
 
     Overshoot of the filter beyond [-1, 1] is cut off.  Warnings travel along.
     """
@@ -30,6 +30,8 @@ def resample_array(
     if old_rate == new_rate:
         return samples
     result: NDArray[np.float32] = soxr.resample(samples, old_rate, new_rate, quality="HQ")
+    # soxr rounds; rounding down makes the length of a part that of the same part of the whole.
+    result = result[: len(samples) * new_rate // old_rate]
     return np.clip(result, -1.0, 1.0, out=result)
 
 

@@ -16,6 +16,7 @@ from glottis.audio.headers import (
     looks_like_gsm,
     not_audio,
     ogg_end,
+    require_binary,
     require_file,
     wav_missing_bytes,
 )
@@ -25,7 +26,7 @@ from glottis.errors import AudioError
 # Formats in which libsndfile's seek lands on the exact sample and decoding from there gives the
 # same values as from the start.  Not Vorbis (wrong on the last page: its end trimming shifts
 # everything), not Opus (state), not MP3 (state, and mpg123 complains on stderr after a seek).
-_EXACT_SEEK = {"PCM_U8", "PCM_S8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"}
+_EXACT_SEEK = {"pcm_u8", "pcm_s8", "pcm_16", "pcm_24", "pcm_32", "float", "double", "ulaw", "alaw"}
 _MOST_SAMPLES = 1 << 33  # more is a header that does not know its length
 
 
@@ -47,7 +48,10 @@ class Source(Protocol):
     notes: list[str]
 
     def read(self, start: int, stop: int | None) -> Frames:
-        """Samples start..stop as (S, C) float32; fewer where the file ends or is damaged."""
+        """Samples start..stop as (S, C) float32, fewer where the file ends or is damaged.
+
+        May be called once.
+        """
         ...
 
     def end_notes(self, count: int) -> list[str]:
@@ -65,15 +69,17 @@ def open_source(path: Path) -> Source:
     except soundfile.LibsndfileError:
         return _open_other(path)
     # RAW is libsndfile's guess from the suffix; no frames may be a header that was never updated.
-    if file.format == "RAW" or not 0 < file.frames <= _MOST_SAMPLES:
+    container = file.format
+    if container == "RAW" or not 0 < file.frames <= _MOST_SAMPLES:
         file.close()
         return _open_other(path)
-    return SoundfileSource(path, file)
+    return SoundfileSource(path, file, container)
 
 
 def _open_other(path: Path) -> Source:
     from glottis.audio.media import MediaSource, NotMediaError  # PyAV takes 0.2 s to import
 
+    require_binary(path)
     try:
         return MediaSource(path, "gsm" if looks_like_gsm(path) else None)
     except NotMediaError:
@@ -83,23 +89,23 @@ def _open_other(path: Path) -> Source:
 class SoundfileSource:
     """wav, flac, ogg, opus, mp3 and the other formats of libsndfile."""
 
-    def __init__(self, path: Path, file: soundfile.SoundFile) -> None:
+    def __init__(self, path: Path, file: soundfile.SoundFile, container: str) -> None:
         self._path, self._file = path, file
         self.sample_rate = int(file.samplerate)
         self.channels = int(file.channels)
         self.num_samples: int | None = int(file.frames)
         self.duration_s: float | None = file.frames / file.samplerate
-        self.container = {"WAVEX": "wav", "MPEG": "mp3"}.get(file.format, file.format.lower())
+        self.container = {"WAVEX": "wav", "MPEG": "mp3"}.get(container, container.lower())
         self.encoding = file.subtype.lower()
-        self.float_pcm = file.subtype in ("FLOAT", "DOUBLE")
+        self.float_pcm = self.encoding in ("float", "double")
         self.notes: list[str] = []
 
     def read(self, start: int, stop: int | None) -> Frames:
-        """See `Source.read`; may be called once."""
+        """See `Source.read`."""
         file, total = self._file, self._file.frames
         start, stop = min(start, total), total if stop is None else min(stop, total)
         try:
-            if self._file.subtype in _EXACT_SEEK and file.seekable():
+            if self.encoding in _EXACT_SEEK and file.seekable():
                 file.seek(start)
                 frames: Frames = file.read(stop - start, dtype="float32", always_2d=True)
             else:
@@ -122,9 +128,11 @@ class SoundfileSource:
             raise AudioError(f"{place} ({reason})", why=why) from None
         if not len(frames):
             raise AudioError(f"{place} ({reason})", why=why)
-        self.notes.append(
-            f"damaged: {len(frames)} of {stop - start} samples decode before the damage ({reason})"
-        )
+        if len(frames) < stop - start:  # else the damage begins just behind what was wanted
+            self.notes.append(
+                f"damaged: {len(frames)} of {stop - start} samples decode before the damage "
+                f"({reason})"
+            )
         return frames
 
     def end_notes(self, count: int) -> list[str]:
