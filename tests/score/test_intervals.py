@@ -9,9 +9,10 @@ from glottis.score.intervals import (
     SpeakerBootstrap,
     TrialBootstrap,
     draws_for,
+    half_width,
+    interval_ends,
     measure,
     resampling_for,
-    tail,
 )
 from glottis.score.metrics import eer_metric, speaker_metrics
 from glottis.score.rates import ladder
@@ -195,9 +196,25 @@ def test_trial_bootstrap_keeps_the_number_of_trials() -> None:
     assert [int(weight.sum()) for weight in weights] == [5, 9]
 
 
-def test_tail_approaches_the_plain_percentile_from_below() -> None:
-    assert tail(10) == pytest.approx(0.0086, abs=2e-4)  # Hesterberg's expansion by hand
-    assert tail(10) < tail(40) < tail(100000) == pytest.approx(0.025, abs=1e-4)
+def test_half_width_is_that_of_student_and_falls_to_the_normal_one() -> None:
+    assert half_width(10) == pytest.approx(np.sqrt(10 / 9) * 2.262157, abs=1e-5)
+    assert half_width(100000) == pytest.approx(1.96, abs=1e-3)
+    assert half_width(1) == np.inf
+
+
+def test_ends_of_unbiased_draws_are_their_quantiles() -> None:
+    """Draws symmetric about the value: no bias to correct."""
+    draws = np.linspace(-1, 1, 2001)
+    low, high = interval_ends(0.0, draws, 10**6)
+    assert (low, high) == (pytest.approx(-0.95, abs=1e-3), pytest.approx(0.95, abs=1e-3))
+
+
+def test_optimistic_draws_move_the_interval_up() -> None:
+    """If 90 % of the draws lie below the value, the truth lies above more often than below."""
+    draws = np.linspace(-1, 1, 2001)
+    low, high = interval_ends(0.8, draws, 10**6)
+    assert low > interval_ends(0.0, draws, 10**6)[0]
+    assert high == pytest.approx(1.0, abs=1e-3)
 
 
 def test_number_of_draws_falls_with_the_number_of_trials() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from glottis.errors import ResultError
 from glottis.rng import generator
 from glottis.score._checks import ArrayLike, BoolArray, split_by_class
-from glottis.score.intervals import Metric, draws_for, resampling_for, tail, usable_draws
+from glottis.score.intervals import Metric, draws_for, interval_ends, resampling_for, usable_draws
 from glottis.score.rates import Sample, ladder
 from glottis.score.voices import Voices
 
@@ -90,11 +90,9 @@ def compare(
     for weights in usable_draws(resampling, wanted, rng):
         first, second = (Sample(one, weights) for one in corners)
         rows.append([metric(second) - metric(first) for metric in metrics.values()])
-    level = tail(resampling.units)
-    ends = np.quantile(np.array(rows), [level, 1 - level], axis=0)
     method = f"paired {resampling.method}, {len(rows)} draws"
     results = {}
-    for (name, (a, b)), low, high in zip(values.items(), *ends, strict=True):
-        ends_of = min(float(low), b - a), max(float(high), b - a)
-        results[name] = Comparison(name, a, b, b - a, *ends_of, method)
+    for (name, (a, b)), drawn in zip(values.items(), np.array(rows).T, strict=True):
+        ends = interval_ends(b - a, drawn, resampling.units)
+        results[name] = Comparison(name, a, b, b - a, *ends, method)
     return results

@@ -25,6 +25,8 @@ from glottis.rng import generator
 from glottis.score._checks import Names, listed
 from glottis.score.embeddings import Embeddings
 
+__all__ = ["Embeddings", "Extraction", "detect_clips", "embed_clips"]
+
 _TOLERANCE = 5e-3  # relative; TF32 and other batch sizes stay below, another file's vector does not
 
 
@@ -34,13 +36,14 @@ class Extraction:
 
     window: None = the model's own.  batch_seconds: audio per batch.  device: None = where the model
     is.  spot_checks: that many clips are computed again, alone, and must agree (rule E3).
-    progress: called with (clips done, all clips).
+    readers: threads that read ahead.  progress: called with (clips done, all clips).
     """
 
     window: Window | None = None
     batch_seconds: float = 120.0
     device: str | torch.device | None = None
     spot_checks: int = 8
+    readers: int = 0
     progress: Callable[[int, int], None] | None = None
 
 
@@ -118,6 +121,7 @@ def _outputs(
         window=model.window if how.window is None else how.window,
         batch_seconds=how.batch_seconds,
         device=model.device if how.device is None else how.device,
+        readers=how.readers,
     )
     for items, output in batches:
         yield [clips[item] for item in items], output

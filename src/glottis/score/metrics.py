@@ -13,7 +13,15 @@ from glottis.score.detection_cost import (
 from glottis.score.eer import crossing
 from glottis.score.intervals import Metric
 from glottis.score.rates import Sample
-from glottis.score.tandem import AdcfCosts, AsvRates, Form, sample_a_dcf, tandem_weights
+from glottis.score.tandem import (
+    CHALLENGE,
+    LIBRARY_DEFAULT,
+    AdcfCosts,
+    AsvRates,
+    Form,
+    sample_a_dcf,
+    tandem_weights,
+)
 
 
 def eer_metric(sample: Sample) -> float:
@@ -69,3 +77,14 @@ def spoof_metrics(asv: AsvRates | None = None) -> dict[str, Metric]:
         metrics["min_tdcf_2019"] = min_tdcf_metric(asv, "2019")
         metrics["min_tdcf_2021"] = min_tdcf_metric(asv, "2021")
     return metrics
+
+
+def sasv_metrics() -> dict[str, Metric]:
+    """a-DCF with the challenge's and the library's parameters; three equal error rates."""
+    return {
+        "min_a_dcf": a_dcf_metric(CHALLENGE),
+        "min_a_dcf_library": a_dcf_metric(LIBRARY_DEFAULT),
+        "sasv_eer": lambda sample: crossing(sample.pooled(1, 2))[0],
+        "sv_eer": lambda sample: crossing(sample.pooled(1))[0],
+        "spf_eer": lambda sample: crossing(sample.pooled(2))[0],
+    }

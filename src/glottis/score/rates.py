@@ -121,6 +121,12 @@ class Sample:
         share: FloatArray = (rejected[-1] - rejected) / rejected[-1]
         return share
 
+    def pooled(self, *groups: int) -> Rates:
+        """Miss rate of class 0 and false-accept rate of several classes taken as one."""
+        rejected = np.sum([self.below(group) for group in groups], axis=0)
+        share: FloatArray = (rejected[-1] - rejected) / rejected[-1]
+        return Rates(self.ladder.thresholds, self.rates.miss, share)
+
     def share_below(self, group: int, threshold: float) -> float:
         """Share of a class below any one threshold."""
         scores = self.ladder.scores[group]

@@ -1,0 +1,238 @@
+"""Metrics from score files of any toolkit: what was recognised, matched and measured.
+
+report = metrics_from_files("scores.txt", key="trials.txt")
+report.result.to_markdown()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from glottis.data import EvaluationProtocol, EvaluationTrials
+from glottis.errors import ResultError
+from glottis.score._checks import FloatArray, listed
+from glottis.score.evaluate import evaluate_sasv, evaluate_speaker, evaluate_spoof
+from glottis.score.key_files import Key, read_key
+from glottis.score.layouts import ScoreTable, read_scores
+from glottis.score.parts import Resampled
+from glottis.score.results import Result
+from glottis.score.tandem import AsvRates, asv_rates
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """A result and how the files were read.
+
+    layout: of the score file; key_layout: of the key ("in the score file" if it had none).
+    remarks: what was matched, selected and left out, in words.
+    """
+
+    result: Result
+    layout: str
+    key_layout: str
+    remarks: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "layout": self.layout,
+            "key_layout": self.key_layout,
+            "remarks": list(self.remarks),
+            **self.result.to_dict(),
+        }
+
+    def to_markdown(self) -> str:
+        """What was read, then the tables of the result."""
+        return (
+            "\n".join(f"- {remark}" for remark in self.remarks)
+            + "\n\n"
+            + (self.result.to_markdown())
+        )
+
+
+def metrics_from_files(
+    scores: str | Path,
+    key: str | Path | None = None,
+    *,
+    asv: str | Path | None = None,
+    layout: str | None = None,
+    subset: str | None = None,
+    allow_extra: bool = False,
+    speakers: Mapping[str, str] | None = None,
+    calibrated: bool = False,
+    how: Resampled | None = None,
+) -> ScoreReport:
+    """Everything that can be said about a score file.
+
+    key: trial list or protocol; not needed where the score file holds labels.  asv: verification
+    scores of the same corpus (``id target|nontarget|spoof score``), for t-DCF.  layout: of the
+    score file, where it cannot be told.  subset: of an ASVspoof 2021 key; None = "eval", its
+    official one.  allow_extra: scores of trials that the key does not have are left out.
+    speakers: utterance -> speaker, for intervals over speakers.
+    Raises `ResultError` if a trial has no score, or if there is no key at all.
+    """
+    table = read_scores(scores, layout)
+    remarks = [f"{scores}: {len(table):,} scores, layout {table.layout}"]
+    _refuse_asv(table)
+    if key is not None:
+        _refuse_contradictions(table)
+        truth = read_key(key, subset)
+        remarks += truth.remarks
+        values, extra = _join(table, truth, allow_extra)
+        if extra:
+            remarks.append(f"{extra:,} scores of trials that the key does not have were left out")
+        _same_labels(table, truth)
+    elif table.key is not None:
+        truth, values = _own_key(table), table.scores
+        remarks += _repeated(table)
+    else:
+        raise ResultError(
+            f"{scores} holds scores without labels (layout {table.layout})",
+            why="error rates need to know which trials are targets",
+            fix="give the trial list or the protocol with --key",
+        )
+    rates = None if asv is None else _asv(asv)
+    data, how = truth.data, how or Resampled()
+    result: Result
+    if isinstance(data, EvaluationProtocol):
+        result = evaluate_spoof(values, data, asv=rates, calibrated=calibrated, how=how)
+    else:
+        if rates is not None:
+            raise ResultError(
+                "ASV scores were given, but the scores are those of a verification system",
+                why="t-DCF measures a countermeasure beside a verification system",
+                fix="give countermeasure scores first, or leave --asv out",
+            )
+        names = None if speakers is None else _speakers(data, speakers)
+        if data.spoof.any():
+            result = evaluate_sasv(values, data, names, how=how)
+        else:
+            result = evaluate_speaker(values, data, names, calibrated=calibrated, how=how)
+    return ScoreReport(result, table.layout, truth.layout, tuple(remarks))
+
+
+def _ids(names: tuple[pa.Array, ...]) -> pa.Array:
+    """One text per trial."""
+    if len(names) == 1:
+        return names[0]
+    return pc.binary_join_element_wise(*names, pa.scalar(" ", pa.large_string()))
+
+
+def _refuse_asv(table: ScoreTable) -> None:
+    if table.layout == "asv":
+        raise ResultError(
+            f"{table.source} is a file of ASV scores (id, target|nontarget|spoof, score)",
+            why="it says nothing about a countermeasure, and its ids do not name trials",
+            fix="give it with --asv beside the scores of a countermeasure",
+        )
+
+
+def _refuse_contradictions(table: ScoreTable) -> None:
+    """Two different scores of one trial."""
+    rows = pa.table({"trial": _ids(table.names), "score": table.scores}).group_by("trial")
+    spread = rows.aggregate([("score", "min"), ("score", "max")])
+    differ = pc.not_equal(spread["score_min"], spread["score_max"])
+    twice = spread.filter(differ)["trial"].to_pylist()
+    if twice:
+        raise ResultError(
+            f"{table.source}: {len(twice)} trials have two different scores: {listed(twice)}",
+            why="it would be left to chance which one counts",
+            fix="write the file again; was it appended to?",
+            rule="E1",
+        )
+
+
+def _repeated(table: ScoreTable) -> list[str]:
+    """A remark if names repeat in a file whose lines carry their own labels."""
+    count = len(table) - pc.count_distinct(_ids(table.names)).as_py()
+    return [f"{count:,} trial names occur more than once; every line counts"] if count else []
+
+
+def _join(table: ScoreTable, truth: Key, allow_extra: bool) -> tuple[FloatArray, int]:
+    """(N,) scores in the order of the key, and how many scores it does not have."""
+    own, wanted, known = _ids(table.names), _ids(truth.names), _ids(truth.all_names)
+    if len(table.names) != len(truth.names):
+        raise ResultError(
+            f"the scores are of layout {table.layout}, the key of layout {truth.layout}",
+            why="one is about pairs of utterances, the other about single ones",
+            fix="give the key that belongs to the score file",
+        )
+    found = pc.index_in(wanted, value_set=own)
+    if found.null_count:
+        missing = wanted.filter(pc.is_null(found)).to_pylist()
+        raise ResultError(
+            f"{len(missing)} of {len(wanted)} trials of the key have no score: {listed(missing)}",
+            why="an error rate over the other trials would be that of an easier list",
+            fix="score the whole list; is it the key of this corpus?",
+            rule="E1",
+        )
+    strangers = own.filter(pc.invert(pc.is_in(own, value_set=known))).to_pylist()
+    if strangers and not allow_extra:
+        raise ResultError(
+            f"{len(strangers)} of {len(own)} scores are of trials that the key does not have: "
+            f"{listed(strangers)}",
+            why="the key may belong to another list",
+            fix="give the key of this list, or allow extra scores by name (allow_extra)",
+            rule="E1",
+        )
+    return table.scores[np.asarray(found.to_numpy(), np.int64)], len(strangers)
+
+
+def _same_labels(table: ScoreTable, truth: Key) -> None:
+    """Labels inside the score file must agree with the key."""
+    if table.key is None:
+        return
+    position = pc.index_in(_ids(truth.names), value_set=_ids(table.names)).to_numpy()
+    differ = np.flatnonzero(table.key[position.astype(np.int64)] != truth.labels)
+    if differ.size:
+        names = _ids(truth.names).take(pa.array(differ[:5])).to_pylist()
+        raise ResultError(
+            f"{differ.size} labels in {table.source} contradict the key: {listed(names)}",
+            why="one of the two files is wrong, or they belong to different lists",
+            fix="compare the two files",
+            rule="P7",
+        )
+
+
+def _own_key(table: ScoreTable) -> Key:
+    """The key inside a score file."""
+    assert table.key is not None
+    columns = [np.array(column.to_pylist(), dtype=object) for column in table.names]
+    if len(columns) == 2:
+        kinds = ["nontarget", "target", "spoof"]
+        kind = [kinds.index(word) for word in table.key.tolist()]
+        trials = EvaluationTrials.from_pairs(
+            columns[0].tolist(), columns[1].tolist(), kind, table.source
+        )
+        return Key("in the score file", trials, table.names, table.names, ())
+    attack = table.attack if table.attack is not None else np.full(len(table), "", dtype=object)
+    blank = np.full(len(table), "", dtype=object)
+    protocol = EvaluationProtocol(
+        columns[0], blank, attack, table.key == "bonafide", {}, table.source, table.sha256
+    )
+    return Key("in the score file", protocol, table.names, table.names, ())
+
+
+def _asv(path: str | Path) -> AsvRates:
+    table = read_scores(path, "asv")
+    assert table.key is not None
+    groups = [table.scores[table.key == kind] for kind in ("target", "nontarget", "spoof")]
+    return asv_rates(*groups)
+
+
+def _speakers(trials: EvaluationTrials, speakers: Mapping[str, str]) -> list[str]:
+    unknown = [str(name) for name in trials.keys if name not in speakers]
+    if unknown:
+        raise ResultError(
+            f"{len(unknown)} utterances have no speaker: {listed(unknown)}",
+            why="an interval over speakers needs every speaker",
+            fix="give the manifest of this corpus, or none (trial bootstrap)",
+        )
+    return [speakers[name] for name in trials.keys]
