@@ -137,6 +137,8 @@ def test_a_wrong_root_is_noticed_before_anything_is_packed(tmp_path: Path) -> No
     items = [PackItem(f"u{k}", tmp_path / "nowhere" / f"{k}.wav") for k in range(2000)]
     with pytest.raises(DataError, match=r"none of 400 sampled files can be read.*nowhere"):
         pack(items, tmp_path / "out")
+    right = make_items(tmp_path / "in", 3)  # the refused run does not block the folder
+    assert pack(right, tmp_path / "out", workers=0, sample_rate=8000).num_utterances == 3
 
 
 # ------------------------------------------------------------------ progress and estimate
@@ -264,6 +266,30 @@ def test_a_read_only_destination_is_an_error_not_a_traceback(
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(DataError, match=r"out: cannot be written \(Read-only file system"):
         pack(items, tmp_path / "out", workers=0)
+
+
+def test_a_finished_store_on_a_read_only_disk_is_still_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = make_items(tmp_path / "in", 2)
+    pack(items, tmp_path / "out", workers=0)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("glottis.audio.packing.only_packer", refuse)
+    assert pack(items, tmp_path / "out", workers=0).already_finished
+
+
+def test_clips_whose_names_are_not_unicode_are_packed(tmp_path: Path) -> None:
+    (item,) = make_items(tmp_path / "in", 1)
+    path = item.path.rename(tmp_path / "in" / b"caf\xe9.wav".decode(errors="surrogateescape"))
+    broken = tmp_path / "in" / b"\xe9.wav".decode(errors="surrogateescape")
+    broken.touch()
+    items = [PackItem("café", path), PackItem("b", broken)]
+    report = pack(items, tmp_path / "out", workers=1)
+    assert PackedStore(tmp_path / "out").utterances == ["café"]
+    assert report.quarantined[0].path == str(broken)
 
 
 def test_two_runs_on_one_folder_do_not_mix(tmp_path: Path) -> None:

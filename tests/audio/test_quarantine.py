@@ -77,10 +77,19 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
         Quarantine(path, budget=2)
 
 
+def test_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
+    name = b"caf\xe9.wav".decode(errors="surrogateescape")  # a Latin-1 name on a Linux disk
+    Quarantine(tmp_path / "q.jsonl", budget=2).add("a", name, f"{name}: empty")
+    (entry,) = Quarantine(tmp_path / "q.jsonl", budget=2).entries
+    assert entry.path == name
+
+
 def test_a_list_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(DataError, match="cannot be written"):
         Quarantine(tmp_path / "file" / "q.jsonl", budget=2).add("a", "a.wav", "empty")
+    with pytest.raises(DataError, match="cannot be read"):
+        Quarantine(tmp_path, budget=2)
 
 
 def _meet_broken_file(path: str) -> Broken:

@@ -148,7 +148,7 @@ class Journal:
         os.fsync(self._data.fileno())
         lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in self._pending)
         self._pending, self._pending_bytes = [], 0
-        _write_all(self._journal, lines.encode())
+        _write_all(self._journal, lines.encode(errors="backslashreplace"))
         os.fsync(self._journal.fileno())
 
     def close(self) -> None:

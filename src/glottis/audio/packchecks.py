@@ -13,7 +13,7 @@ from typing import Any
 from glottis.audio.channels import Channel, check_channel
 from glottis.audio.packestimate import PackItem, estimate
 from glottis.audio.packworkers import Settings
-from glottis.audio.storefiles import LOCK, META, SUFFIX, Codec, read_meta
+from glottis.audio.storefiles import JOURNAL, LOCK, META, SUFFIX, Codec, read_meta
 from glottis.errors import ConfigError, DataError, TrainingStopped
 
 
@@ -36,6 +36,8 @@ def existing_meta(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | No
     ]
     if meta.get("items_sha256") != identity["items_sha256"]:
         changed.append("the list of utterances and paths")
+    if changed and not meta["finished"] and not _has_records(folder):
+        return None  # a run that was refused before its first clip binds nobody
     if changed:
         state = "a finished store" if meta["finished"] else "an interrupted store"
         raise DataError(
@@ -43,6 +45,11 @@ def existing_meta(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | No
             fix="pack into a new folder, or remove this one first",
         )
     return meta
+
+
+def _has_records(folder: Path) -> bool:
+    path = folder / JOURNAL
+    return path.exists() and path.stat().st_size > 0
 
 
 def check_arguments(

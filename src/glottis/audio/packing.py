@@ -121,11 +121,11 @@ def pack(
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        old = existing_meta(folder, identity)
+        if old is not None and old["finished"]:  # before the lock: the store may be read-only
+            log.info("%s is finished already (%d clips)", folder, old["num_utterances"])
+            return _report(folder, old, 0, began, already_finished=True)
         with only_packer(folder):
-            old = existing_meta(folder, identity)
-            if old is not None and old["finished"]:
-                log.info("%s is finished already (%d clips)", folder, old["num_utterances"])
-                return _report(folder, old, 0, began, already_finished=True)
             if old is not None:
                 shard_mb = old["shard_mb"]
             meta = identity | {"shard_mb": shard_mb, "glottis": __version__, "finished": False}

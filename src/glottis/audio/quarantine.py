@@ -93,7 +93,11 @@ def read_records(path: Path) -> Iterator[Broken]:
 
     Raises DataError if another line is not a record.
     """
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             yield Broken(**json.loads(line))
         except (ValueError, TypeError):
@@ -114,7 +118,7 @@ def _append(path: Path, records: Iterable[Broken]) -> None:
                 if handle.read(1) != b"\n":
                     content = path.read_bytes()
                     handle.truncate(content.rfind(b"\n") + 1)
-            handle.write(text.encode())
+            handle.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise DataError(
             f"{path}: the quarantine list cannot be written ({error.strerror})",

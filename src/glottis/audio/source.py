@@ -65,7 +65,8 @@ def open_source(path: Path) -> Source:
     """The right decoder for the content of ``path``.  Raises AudioError with the reason."""
     require_file(path)
     try:
-        file = soundfile.SoundFile(os.fspath(path))
+        # Bytes: soundfile cannot encode a name that is not Unicode (on Windows all names are).
+        file = soundfile.SoundFile(os.fspath(path) if os.name == "nt" else os.fsencode(path))
     except soundfile.LibsndfileError:
         return _open_other(path)
     # RAW is libsndfile's guess from the suffix; no frames may be a header that was never updated.

@@ -60,7 +60,7 @@ def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """One JSON object a line, atomically; no file at all for no rows."""
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if text:
-        write_atomic(path, text.encode())
+        write_atomic(path, text.encode(errors="backslashreplace"))
     else:
         path.unlink(missing_ok=True)
 
