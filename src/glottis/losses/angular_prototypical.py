@@ -67,7 +67,9 @@ class AngularPrototypical(nn.Module):
                 fix="use at least two utterances per speaker",
             )
         cosine = cosines(x[:, 0], x[:, 1:].mean(dim=1))  # query p against prototype q, (P, P)
-        logits = cosine * self.scale.clamp_min(1e-6) + self.bias
+        # the value is clamped and the slope is not: a scale that fell below zero can recover
+        scale = self.scale + (self.scale.clamp_min(1e-6) - self.scale).detach()
+        logits = cosine * scale + self.bias
         own = torch.arange(len(x), device=x.device)
         losses = functional.cross_entropy(logits, own, reduction="none")
         return LossOutput(mean_loss(losses, weights), {"accuracy": accuracy(cosine, own)})

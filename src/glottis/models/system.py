@@ -197,8 +197,8 @@ def default_features(target: Any, changes: Mapping[str, Any] | None = None) -> C
                 fix="remove the section 'features'",
             )
         return None
-    tree = merge(dict(target.default_features), dict(changes or {}))
-    return FEATURES.config(**tree)
+    section = merge({"features": target.default_features}, {"features": dict(changes or {})})
+    return FEATURES.config(**section["features"])
 
 
 def build_model(
