@@ -341,3 +341,24 @@ def _fields(config: Config) -> Iterator[tuple[str, Any, Any]]:
     values = object.__getattribute__(config, "__dict__")
     for name, field in type(config).__pydantic_fields__.items():
         yield name, field, values[name]
+
+
+# ---------------------------------------------------------------- documentation
+
+
+def options(cls: type[Config]) -> list[dict[str, str]]:
+    """Key, type, default and meaning of every field, for help pages."""
+    rows = []
+    for name, field in cls.__pydantic_fields__.items():
+        annotation = field.annotation
+        kind = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+        default = "required" if field.is_required() else str(field.get_default())
+        rows.append(
+            {
+                "key": name,
+                "type": kind.replace("typing.", "").replace("glottis.", ""),
+                "default": default,
+                "meaning": field.description or "",
+            }
+        )
+    return rows

@@ -1,0 +1,42 @@
+"""``glottis import-weights ARCH FILE DST``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from glottis.cli._output import JSON_OPTION, print_json
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def import_weights(
+    arch: str = typer.Argument(..., help="Architecture; see 'glottis models'."),
+    file: Path = typer.Argument(..., help="Official weights: .pth, .pt or .safetensors."),
+    destination: Path = typer.Argument(..., help="Folder for the model in our format."),
+    options: list[str] = typer.Argument(None, help="key=value options of the architecture."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Official weights into our format, every tensor accounted for.
+
+    Example: glottis import-weights aasist AASIST.pth models/aasist
+    """
+    from glottis.configfile import apply_overrides
+    from glottis.models import import_with_report, save_model
+
+    tree = apply_overrides({}, options or [])
+    model, report = import_with_report(arch, file, **tree)
+    save_model(model, destination, {"imported_from": file.name})
+    if as_json:
+        print_json(
+            {"model": str(destination), "parameters": model.num_parameters}
+            | {
+                "matched": len(report.matched),
+                "matched_mass": report.matched_mass,
+                "unexpected": list(report.unexpected),
+            }
+        )
+    else:
+        typer.echo(f"{report}\nsaved to {destination}")

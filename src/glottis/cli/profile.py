@@ -1,0 +1,44 @@
+"""``glottis profile RECIPE --out DIR``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from glottis.cli._output import JSON_OPTION, print_json, print_table
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def profile(
+    recipe: Path = typer.Argument(..., help="YAML recipe."),
+    overrides: list[str] = typer.Argument(None, help="key=value, checked like the recipe."),
+    out: Path = typer.Option(..., "--out", help="Folder for the trace."),
+    wait: int = typer.Option(1, help="Steps before anything is recorded."),
+    warmup: int = typer.Option(1, help="Steps recorded and thrown away."),
+    active: int = typer.Option(3, help="Steps in the trace."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Trace a few training steps: operators with shapes and stacks, and the 20 heaviest.
+
+    The trace opens in TensorBoard or in a browser's trace viewer.
+
+    Example: glottis profile recipes/speech_resnetse34l.yaml --out runs/profile
+    """
+    from glottis.train import load_recipe
+    from glottis.train.profiling import profile_recipe
+
+    result = profile_recipe(
+        load_recipe(recipe, overrides or []), out, wait=wait, warmup=warmup, active=active
+    )
+    if as_json:
+        print_json(result.to_dict())
+        return
+    print_table(
+        ["operator", "calls", "self ms", "share %", "input shapes"],
+        [(o.name, o.calls, o.self_ms, o.share, o.shapes[:60]) for o in result.operators],
+    )
+    typer.echo(f"{result.step_ms:.1f} ms per step, waiting for data {result.data_share:.0%} of it")
+    typer.echo(f"trace: {result.trace}")

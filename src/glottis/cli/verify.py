@@ -1,0 +1,31 @@
+"""``glottis verify CHECKPOINT A B``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from glottis.cli._output import JSON_OPTION, print_json
+
+app = typer.Typer(rich_markup_mode=None)
+
+
+@app.command()
+def verify(
+    checkpoint: Path = typer.Argument(..., help="Run, checkpoint or imported model."),
+    first: Path = typer.Argument(..., help="An audio file."),
+    second: Path = typer.Argument(..., help="Another audio file."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Do two files hold the same voice?
+
+    Example: glottis verify runs/demo/speaker a.wav b.m4a
+    """
+    from glottis.score.answer import verify_files
+
+    answer = verify_files(checkpoint, first, second)
+    if as_json:
+        print_json(answer.to_dict())
+        return
+    typer.echo(answer.text())

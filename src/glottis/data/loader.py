@@ -1,0 +1,116 @@
+"""Batches from worker processes, from any step on.
+
+The stream never stops at an epoch's end: workers prefetch across it.  What arrives does not depend
+on the number of workers, on the start method or on where the stream was started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data import Sampler as TorchSampler
+
+from glottis.data.batch import Batch
+from glottis.data.dataset import CropDataset, Draw
+from glottis.data.sampler import Sampler
+from glottis.errors import DataError
+
+
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How batches are made; nothing here changes what is in them."""
+
+    workers: int = 2
+    prefetch: int = 4
+    pin_memory: bool = False
+    persistent_workers: bool = True
+    start_method: Literal["default", "fork", "spawn", "forkserver"] = "default"
+
+
+class _Steps(TorchSampler[list[Draw]]):
+    """The draws of steps ``start .. stop`` that belong to this process."""
+
+    def __init__(self, sampler: Sampler, start: int, stop: int, rank: int, world: int) -> None:
+        self.sampler, self.start, self.stop = sampler, start, stop
+        self.rank, self.world = rank, world
+
+    def __len__(self) -> int:
+        return max(0, self.stop - self.start)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for step in range(self.start, self.stop):
+            rows = self.sampler.plan(step)
+            # a batch that does not divide (the end of an epoch) gives the first ranks one more
+            first = len(rows) * self.rank // self.world
+            last = len(rows) * (self.rank + 1) // self.world
+            yield [Draw(step, item, int(rows[item])) for item in range(first, last)]
+
+
+class Loader:
+    """A stream of batches: ``for batch in loader.batches(start, stop)``.
+
+    rank, world: this process and the number of processes; each gets its contiguous share of every
+    batch, so that W processes see together what one process would see.
+    """
+
+    def __init__(
+        self,
+        dataset: CropDataset,
+        sampler: Sampler,
+        options: LoaderOptions,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if sampler.batch_size % (world * max(1, dataset.group)):
+            raise DataError(
+                f"a batch of {sampler.batch_size} does not divide over {world} processes",
+                fix="make the batch size (or batch.speakers) a multiple of the process count",
+            )
+        self.dataset, self.sampler, self.options = dataset, sampler, options
+        self.rank, self.world = rank, world
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self.sampler.steps_per_epoch
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps ``start`` (included) to ``stop`` (excluded), on the CPU."""
+        if self.options.persistent_workers or self.options.workers == 0:
+            yield from self._stream(start, stop)
+            return
+        while start < stop:  # fresh workers for each epoch
+            epoch_end = (start // self.steps_per_epoch + 1) * self.steps_per_epoch
+            yield from self._stream(start, min(epoch_end, stop))
+            start = epoch_end
+
+    def _stream(self, start: int, stop: int) -> Iterator[Batch]:
+        options = self.options
+        parallel = options.workers > 0
+        method = None if options.start_method == "default" else options.start_method
+        yield from DataLoader(
+            self.dataset,
+            batch_sampler=_Steps(self.sampler, start, stop, self.rank, self.world),
+            collate_fn=_as_it_is,
+            num_workers=options.workers,
+            prefetch_factor=options.prefetch if parallel else None,
+            pin_memory=options.pin_memory and torch.cuda.is_available(),
+            persistent_workers=options.persistent_workers and parallel,
+            multiprocessing_context=method if parallel else None,
+            worker_init_fn=_one_thread,
+            # the loader draws a seed for its workers; ours come from (seed, step, item) alone
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    """Workers leave the cores to the step."""
+    torch.set_num_threads(1)

@@ -1,0 +1,277 @@
+"""The loop.  One iteration = one optimiser step.
+
+state = restore                      where the run is
+for batch in the data from there:    sample i of step s is a pure function of (seed, s, i)
+    step                             forward, backward, check, clip, update
+    at intervals: log, evaluate, save
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from glottis.audio import Quarantine
+from glottis.data.batch import Batch
+from glottis.data.loader import Loader
+from glottis.errors import ModelError
+from glottis.rng import stream_key
+from glottis.train import distributed
+from glottis.train.checkpoint import load_state, read_weights
+from glottis.train.guards import Guard
+from glottis.train.monitor import Monitor
+from glottis.train.optim import Optimiser
+from glottis.train.precision import Precision
+from glottis.train.progress import Progress
+from glottis.train.run import Run
+from glottis.train.step import Stats, step
+from glottis.train.task import Task
+from glottis.train.trackers import Trackers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What selection sees: numbers for the log, and the one that chooses (lower is better)."""
+
+    values: dict[str, float]
+    selects: float
+    card: dict[str, Any]
+
+
+class Evaluator(Protocol):
+    """Measures the task on development data, in all processes at once."""
+
+    def __call__(self, task: Task) -> Evaluation: ...
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How long to train, and what happens at which interval (all in steps)."""
+
+    steps: int
+    steps_per_epoch: int
+    accumulation: int
+    clip_norm: float
+    log_every: int
+    evaluate_every: int
+    save_every: int
+    seed: int
+    non_blocking: bool
+
+
+@dataclass
+class State:
+    """Where the run is: steps made, and the best evaluation so far."""
+
+    step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    latest: dict[str, Any] = field(default_factory=dict)
+
+    def update_best(self, evaluation: Evaluation) -> bool:
+        """Whether this evaluation is the best; on a tie the earlier one stays."""
+        if self.best is not None and evaluation.selects >= self.best:
+            return False
+        self.best, self.best_step = evaluation.selects, self.step
+        return True
+
+
+@dataclass
+class Trainer:
+    """Everything the loop uses, made by `glottis.train.assemble`."""
+
+    task: Task
+    loader: Loader
+    optim: Optimiser
+    precision: Precision
+    phase: Phase
+    evaluator: Evaluator | None
+    guards: list[Guard]
+    run: Run
+    trackers: Trackers
+    quarantine: Quarantine
+    card: dict[str, Any]
+
+    def train(self, state: State) -> State:
+        """From ``state`` to the last step of the phase."""
+        phase, device = self.phase, self.precision.device
+        window = Window(device)
+        monitor = Monitor(device)
+        progress = Progress(state.step, phase.steps, phase.steps_per_epoch)
+        batches = self.loader.batches(state.step, phase.steps)
+        self.task.train()
+        try:
+            while state.step < phase.steps:
+                with window.waiting():
+                    batch = next(batches)
+                self._meet_broken(batch)
+                # dropout is a function of (seed, step) too: no generator state to restore
+                torch.manual_seed(stream_key(phase.seed, "step", state.step, distributed.rank())[0])
+                stats = step(
+                    self.task,
+                    batch.to(device, non_blocking=phase.non_blocking),
+                    self.optim,
+                    self.precision,
+                    accumulation=phase.accumulation,
+                    clip_norm=phase.clip_norm,
+                )
+                state.step += 1
+                window.add(stats, batch)
+                last = state.step == phase.steps
+                evaluates = state.step % phase.evaluate_every == 0 or last
+                saves = state.step % phase.save_every == 0 or evaluates
+                if state.step % phase.log_every == 0 or saves:
+                    self._log(state, window.read() | self._rates() | monitor.read(), progress)
+                best = evaluates and self._evaluate(state, progress)
+                if saves:
+                    self.save(state, best=best)
+                    window.restart()
+        finally:
+            progress.close()
+        return state
+
+    def _rates(self) -> dict[str, float]:
+        return {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
+
+    def _meet_broken(self, batch: Batch) -> None:
+        for broken in batch.broken:
+            log.warning("%s cannot be read and is left out: %s", broken.utterance, broken.reason)
+        self.quarantine.add_records(batch.broken)
+
+    def _log(self, state: State, values: dict[str, float], progress: Progress) -> None:
+        epoch = state.step / self.phase.steps_per_epoch
+        record = {"epoch": round(epoch, 4), **{f"train/{k}": v for k, v in values.items()}}
+        self.run.log(state.step, record)
+        if self.run.primary:
+            self.trackers.log(state.step, record)
+            progress.update(state.step, values)
+        for guard in self.guards:
+            guard.after_step(state.step, values)
+
+    def _evaluate(self, state: State, progress: Progress) -> bool:
+        if self.evaluator is None:
+            return False
+        began = time.monotonic()
+        result = self.evaluator(self.task)
+        self.task.train()
+        best = state.update_best(result)
+        state.latest = result.card
+        record = {"epoch": round(state.step / self.phase.steps_per_epoch, 4), **result.values}
+        record["dev/seconds"] = time.monotonic() - began
+        self.run.log(state.step, record)
+        if self.run.primary:
+            self.trackers.log(state.step, record)
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in result.values.items())
+            progress.message(f"step {state.step}: {shown}{'  (best so far)' if best else ''}")
+        for guard in self.guards:
+            guard.after_eval(state.step, result.values)
+        return best
+
+    def save(self, state: State, *, best: bool) -> None:
+        """A checkpoint of everything (the first process writes)."""
+        if self.run.primary:
+            path = self.run.checkpoints.save(
+                self.task.embedder,
+                self._state_dict(state),
+                self.card | {"step": state.step, "development": state.latest},
+                step=state.step,
+                best=best,
+            )
+            log.info("saved %s", path)
+        distributed.barrier()
+
+    def _state_dict(self, state: State) -> dict[str, Any]:
+        return {
+            "run_id": self.run.run_id,
+            "step": state.step,
+            "best": state.best,
+            "best_step": state.best_step,
+            "latest": state.latest,
+            "label_map": list(self.task.label_map),
+            "head": self.task.head.state_dict(),
+            "precision": self.precision.state_dict(),
+            **self.optim.state_dict(),
+        }
+
+    def restore(self, checkpoint: Path) -> State:
+        """Continue from a checkpoint folder, bit for bit."""
+        saved = load_state(checkpoint, self.precision.device)
+        if saved["label_map"] != list(self.task.label_map):
+            raise ModelError(
+                f"the classes of {checkpoint} are not those of the training data",
+                why="the classifier's rows would belong to other speakers",
+                fix="resume with the data that the run was started with",
+                rule="P4",
+            )
+        self.task.embedder.load_state_dict(read_weights(checkpoint), strict=True)
+        self.task.head.load_state_dict(saved["head"])
+        self.optim.load_state_dict(saved)
+        self.precision.load_state_dict(saved["precision"])
+        self.run.forget_after(saved["step"])
+        return State(saved["step"], saved["best"], saved["best_step"], saved["latest"])
+
+
+class Window:
+    """Sums of the statistics since the last log line, on the device; read once per line."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self._sums: dict[str, Tensor] = {}
+        self._steps = self._clips = self._hits = self._misses = 0
+        self._began, self._waited = time.monotonic(), 0.0
+
+    def waiting(self) -> _Stopwatch:
+        """A block that waits for data."""
+        return _Stopwatch(self)
+
+    def add(self, stats: Stats, batch: Batch) -> None:
+        """Count a step; a skipped one counts only as skipped (rule H2)."""
+        applied = 1 - stats["skipped"]
+        for name, value in stats.items():
+            kept = value if name == "skipped" else torch.where(applied > 0, value, 0.0)
+            self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
+        self._steps += 1
+        self._clips += len(batch)
+        self._hits += batch.cache_hits
+        self._misses += batch.cache_misses
+
+    def read(self) -> dict[str, float]:
+        """Means over the applied steps, and the speed; the only wait for the device."""
+        names = list(self._sums)
+        numbers = distributed.mean(torch.stack([self._sums[n].float() for n in names])).tolist()
+        sums: Mapping[str, float] = dict(zip(names, numbers, strict=True))
+        skipped = sums.get("skipped", 0.0)
+        applied = max(1.0, self._steps - skipped)
+        values = {name: total / applied for name, total in sums.items() if name != "skipped"}
+        seconds = max(1e-9, time.monotonic() - self._began)
+        values["skipped_steps"] = skipped
+        values["clips_per_s"] = self._clips * distributed.world() / seconds
+        values["data_wait"] = self._waited / seconds
+        if self._hits + self._misses:
+            values["cache_hit_rate"] = self._hits / (self._hits + self._misses)
+        self.restart()
+        return values
+
+
+class _Stopwatch:
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+    def __enter__(self) -> None:
+        self.began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.window._waited += time.monotonic() - self.began

@@ -1,0 +1,271 @@
+"""Selection: the number that chooses checkpoints, on development data that training never sees.
+
+Only `DevelopmentTrials` and `DevelopmentProtocol` get in here, their speakers (or, for spoofing,
+their clips) are not in the training data, and rows that the manifest calls evaluation data are
+refused (rule P6).  A closed-set loss exists for held-out clips of *training* speakers only; it is
+logged and never selects.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from glottis.data import (
+    CLASSES,
+    DevelopmentProtocol,
+    DevelopmentTrials,
+    Manifest,
+    raise_stops,
+    require_disjoint,
+    require_protocol,
+    require_trials,
+)
+from glottis.data.dataset import CropDataset
+from glottis.data.findings import Finding
+from glottis.data.loader import Loader, LoaderOptions
+from glottis.data.sampler import FlatSampler
+from glottis.data.source import ClipSource
+from glottis.score.cosine import score_trials
+from glottis.score.detection_cost import CostModel
+from glottis.score.eer import eer
+from glottis.score.embed import Extraction, detect_clips, embed_clips
+from glottis.score.embeddings import Embeddings
+from glottis.score.intervals import measure
+from glottis.score.metrics import eer_metric, min_dcf_metric
+from glottis.score.rates import ladder
+from glottis.score.voices import Voices, clip_voices, trial_voices
+from glottis.train import distributed
+from glottis.train.corpus import Corpus, class_numbers, file_hash
+from glottis.train.engine import Evaluation, Evaluator
+from glottis.train.precision import Precision
+from glottis.train.recipe import DataConfig, EvaluateConfig, expand
+from glottis.train.task import Task
+
+log = logging.getLogger(__name__)
+
+EVALUATION_SPLITS = ("test", "eval", "evaluation")
+DRAWS = 200  # bootstrap draws per evaluation in training; `glottis evaluate` takes more
+SEEN_BATCH = 64
+
+
+def make_evaluator(
+    task: str,
+    config: EvaluateConfig,
+    data: DataConfig,
+    corpus: Corpus,
+    device: torch.device,
+) -> Evaluator | None:
+    """The evaluator that the recipe asks for; None (and a warning) if it names no list."""
+    trials, protocol = config.trials, config.protocol
+    how = Extraction(
+        window=config.window,
+        batch_seconds=config.batch_seconds,
+        device=device,
+        readers=data.evaluation_workers,
+    )
+    if config.window is not None:
+        log.info("evaluation hears %s", config.window.text())
+    seen = None
+    if corpus.dev_seen is not None:
+        seen = SeenLoss(corpus, data, device)
+    if trials is not None:
+        return SpeakerSelection(expand(trials), corpus, how, seen)
+    if protocol is not None:
+        return SpoofSelection(expand(protocol), corpus, how, seen)
+    log.warning(
+        "evaluate.%s is not set: nothing is measured and no checkpoint is the best",
+        "trials" if task == "speaker" else "protocol",
+    )
+    return None
+
+
+class SpeakerSelection:
+    """EER and minDCF on development trials; the EER selects."""
+
+    def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
+        self.trials = DevelopmentTrials.read(path)
+        require_trials(self.trials, corpus.manifest, allow=corpus.allow)
+        rows = corpus.manifest.take(self.trials.rows(corpus.manifest))
+        require_disjoint({"train": corpus.train, "dev": rows}, allow=corpus.allow)
+        refuse_evaluation_rows(rows, self.trials.source, corpus.allow)
+        corpus.hashes["selection"] = file_hash(path)
+        self.source, self.how, self.seen = corpus.source(rows), how, seen
+        speakers = rows.column("speaker")
+        self.voices = trial_voices(
+            self.trials.target, speakers[self.trials.enrol], speakers[self.trials.test]
+        )
+
+    def __call__(self, task: Task) -> Evaluation:
+        keys = [str(key) for key in self.trials.keys]
+        matrix = _shared(
+            len(keys),
+            lambda mine: (
+                embed_clips(
+                    task.embedder, [keys[i] for i in mine], _Part(self.source, mine), self.how
+                ).matrix
+            ),
+        )
+        scores = score_trials(Embeddings(keys, matrix), self.trials)
+        target = self.trials.target
+        result = _evaluation(scores[target], scores[~target], self.voices, self.trials.source)
+        return _with_seen(result, self.seen, task)
+
+
+class SpoofSelection:
+    """EER on a development protocol; it selects."""
+
+    def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
+        self.protocol = DevelopmentProtocol.read(path)
+        require_protocol(self.protocol, corpus.manifest, allow=corpus.allow)
+        rows = corpus.manifest.take(self.protocol.rows(corpus.manifest))
+        # voices of synthesisers are in both on purpose: only the clips must be new
+        require_disjoint(
+            {"train": corpus.train, "dev": rows}, seen_speakers=("dev",), allow=corpus.allow
+        )
+        refuse_evaluation_rows(rows, self.protocol.source, corpus.allow)
+        corpus.hashes["selection"] = file_hash(path)
+        self.source, self.how, self.seen = corpus.source(rows), how, seen
+        self.voices = clip_voices(self.protocol.bonafide, self.protocol.speaker)
+
+    def __call__(self, task: Task) -> Evaluation:
+        names = [str(name) for name in self.protocol.utterance]
+        scores = _shared(
+            len(names),
+            lambda mine: detect_clips(
+                task.embedder, [names[i] for i in mine], _Part(self.source, mine), self.how
+            ),
+        )
+        bonafide = self.protocol.bonafide
+        result = _evaluation(scores[bonafide], scores[~bonafide], self.voices, self.protocol.source)
+        return _with_seen(result, self.seen, task)
+
+
+class SeenLoss:
+    """Closed-set loss without augmentation: held-out clips of training classes, and their gap.
+
+    The same loss on as many training clips, in eval mode too, is what it is compared with.
+    """
+
+    def __init__(self, corpus: Corpus, data: DataConfig, device: torch.device) -> None:
+        assert corpus.dev_seen is not None
+        count = min(len(corpus.dev_seen), len(corpus.train))
+        even = np.linspace(0, len(corpus.train) - 1, count).round().astype(int)
+        self.parts = {"held_out": corpus.dev_seen, "train": corpus.train.take(even)}
+        self.corpus, self.device = corpus, device
+        self.crop = round(data.crop_seconds * data.sample_rate)
+
+    def __call__(self, task: Task) -> dict[str, float]:
+        losses = {name: self._loss(task, rows) for name, rows in self.parts.items()}
+        return {
+            "dev_seen/loss": losses["held_out"],
+            "dev_seen/train_loss": losses["train"],
+            "dev_seen/gap": losses["held_out"] - losses["train"],
+        }
+
+    @torch.no_grad()
+    def _loss(self, task: Task, rows: Manifest) -> float:
+        column = "label" if task.label_map == CLASSES else "speaker"
+        labels = class_numbers(rows, column, task.label_map)
+        dataset = CropDataset(
+            self.corpus.source(rows),
+            labels,
+            [str(u) for u in rows.column("utterance")],
+            crop_samples=self.crop,
+            short_clips="repeat",
+            seed=0,
+            num_classes=len(task.label_map),
+        )
+        sampler = FlatSampler(len(rows), SEEN_BATCH, seed=0, drop_last=False)
+        loader = Loader(dataset, sampler, LoaderOptions(workers=0))
+        task.eval()
+        total = mass = 0.0
+        precision = Precision("fp32", self.device)
+        for batch in loader.batches(0, sampler.steps_per_epoch):
+            (part,) = batch.to(self.device).split(1)
+            loss, _ = task.forward(part, precision)
+            share = float(task.mass(part.labels))
+            total, mass = total + float(loss) * share, mass + share
+        return total / mass
+
+
+def refuse_evaluation_rows(rows: Manifest, source: str, allow: Sequence[str]) -> None:
+    """Rows that the manifest itself calls evaluation data must not select (P6)."""
+    splits = rows.column("split")
+    bad = sorted({str(s) for s in splits if str(s).lower() in EVALUATION_SPLITS})
+    if not bad:
+        return
+    finding = Finding(
+        "P6",
+        "stop",
+        f"{source} holds clips of the split {', '.join(bad)}, and it would select checkpoints",
+        "a number on data that chose the model is not a result",
+        "select on development data; to do it anyway, allow: [P6] in the recipe",
+    )
+    raise_stops([finding], source, allow)
+
+
+def _evaluation(
+    positive: np.ndarray, negative: np.ndarray, voices: Voices, source: str
+) -> Evaluation:
+    metrics = {"eer": eer_metric, "min_dcf_0.01": min_dcf_metric(CostModel(0.01))}
+    counts = {"positive": len(positive), "negative": len(negative)}
+    point = eer(positive, negative)
+    measured = measure(metrics, ladder(positive, negative), voices, n=counts, draws=DRAWS)
+    values = {"dev/eer": point.value, "dev/threshold": point.threshold}
+    low, high = measured["eer"].low, measured["eer"].high
+    if low is not None and high is not None:
+        values |= {"dev/eer_low": low, "dev/eer_high": high}
+    if measured["min_dcf_0.01"].value is not None:
+        values["dev/min_dcf_0.01"] = measured["min_dcf_0.01"].value
+    interval = f" [{100 * low:.2f}, {100 * high:.2f}]" if low is not None and high else ""
+    text = (
+        f"development EER {100 * point.value:.2f} %{interval} on {source} "
+        f"({counts['positive']} + {counts['negative']} trials)"
+    )
+    card = {"eer": point.value, "threshold": point.threshold, "list": source, "text": text}
+    return Evaluation(values=values, selects=point.value, card=card)
+
+
+def _with_seen(result: Evaluation, seen: SeenLoss | None, task: Task) -> Evaluation:
+    if seen is None:
+        return result
+    return Evaluation(result.values | seen(task), result.selects, result.card)
+
+
+class _Part:
+    """Some clips of a source, renumbered."""
+
+    def __init__(self, source: ClipSource, clips: Sequence[int]) -> None:
+        self.source, self.clips = source, clips
+        self.sample_rate = source.sample_rate
+
+    def num_samples(self, row: int) -> int:
+        return self.source.num_samples(self.clips[row])
+
+    def read(self, row: int, start: int, count: int) -> np.ndarray:
+        return self.source.read(self.clips[row], start, count)
+
+
+def _shared(count: int, compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    """Rows 0 .. count of ``compute``, each process making its share."""
+    world = distributed.world()
+    shares = [list(range(rank, count, world)) for rank in range(world)]
+    mine = shares[distributed.rank()]
+    part = compute(mine) if mine else None
+    if world == 1:
+        assert part is not None
+        return part
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, part)
+    found = next(p for p in parts if p is not None)
+    whole = np.empty((count, *found.shape[1:]), found.dtype)
+    for rows, values in zip(shares, parts, strict=True):
+        if rows:
+            whole[rows] = values
+    return whole

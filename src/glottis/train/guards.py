@@ -1,0 +1,137 @@
+"""Small watchers of a run, three hooks each: before_run, after_step, after_eval.
+
+A guard may warn in the log or raise `TrainingStopped`.  It sees numbers only at the log interval
+(``values``); at other steps it gets nothing that would have to be read from the device.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from glottis.errors import TrainingStopped
+from glottis.train.task import Loss
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Watch:
+    """What guards may look at.
+
+    folder: run folder.  head: the loss.  num_classes: K.  checkpoint_bytes: size of one, about.
+    """
+
+    folder: Path
+    head: Loss
+    num_classes: int
+    checkpoint_bytes: int
+
+
+class Guard:
+    """Base: does nothing."""
+
+    def before_run(self, watch: Watch) -> None:
+        """Once, before the first step."""
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        """At each log interval, with the means since the last one."""
+
+    def after_eval(self, step: int, values: Mapping[str, float]) -> None:
+        """After each evaluation."""
+
+
+class FiniteGuard(Guard):
+    """Stops when more than ``budget`` of the last 1,000 steps were not finite (rule H1)."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self._windows: deque[tuple[int, float]] = deque()
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        skipped = values.get("skipped_steps", 0)
+        if not skipped:
+            return
+        self._windows.append((step, skipped))
+        while self._windows[0][0] <= step - 1000:
+            self._windows.popleft()
+        total = sum(count for _, count in self._windows)
+        log.warning("%d step(s) were not finite and changed nothing (step %d)", skipped, step)
+        if total > self.budget:
+            raise TrainingStopped(
+                f"{total:.0f} of the last 1,000 steps had a non-finite loss or gradient "
+                f"(allowed: train.skipped_budget={self.budget})",
+                why="skipping more would train on a biased part of the data",
+                fix="look for the first bad value: train.precision=fp32, a lower optim.rate, or "
+                "the clips of the step named in train.log; the last checkpoint is intact",
+                rule="H1",
+            )
+
+
+class ChanceGuard(Guard):
+    """Warns once if the loss is still at its chance value after an epoch (rule O7)."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.after = max(50, steps_per_epoch)
+        self._chance = math.nan
+        self._collapse: float | None = None
+        self._told = False
+
+    def before_run(self, watch: Watch) -> None:
+        self._chance = watch.head.chance_loss(watch.num_classes)
+        self._collapse = watch.head.collapse_loss(watch.num_classes)
+        log.info("a loss of %.3f is chance for %d classes", self._chance, watch.num_classes)
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        if self._told or step < self.after or "loss" not in values:
+            return
+        if abs(values["loss"] - self._chance) < 0.03 * self._chance:
+            self._told = True
+            log.warning(
+                "[O7] after %d steps the loss is %.3f; chance is %.3f: the classifier learns "
+                "nothing. Check the labels and the learning rate",
+                step,
+                values["loss"],
+                self._chance,
+            )
+        elif (
+            self._collapse is not None
+            and abs(values["loss"] - self._collapse) < 0.08 * self._collapse
+            and values.get("accuracy", 1.0) < 1.5 / 100
+        ):
+            self._told = True
+            log.warning(
+                "[O8] after %d steps the loss is %.3f with accuracy near 0; %.3f is the value of "
+                "collapsed embeddings (all alike). Lower the margin or the learning rate",
+                step,
+                values["loss"],
+                self._collapse,
+            )
+
+
+class DiskGuard(Guard):
+    """Stops before the disk is full: three checkpoints must fit (rule F9)."""
+
+    def before_run(self, watch: Watch) -> None:
+        self._watch = watch
+        self._check()
+
+    def after_eval(self, step: int, values: Mapping[str, float]) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        needed = 3 * self._watch.checkpoint_bytes
+        free = shutil.disk_usage(self._watch.folder).free
+        if free < needed:
+            raise TrainingStopped(
+                f"{free / 2**20:.0f} MB are free at {self._watch.folder}; three checkpoints take "
+                f"{needed / 2**20:.0f} MB",
+                why="a full disk in the middle of a run loses work",
+                fix="free some space, or choose another --out; then continue with --resume",
+                rule="F9",
+            )

@@ -1,0 +1,193 @@
+"""Optimisers: every trainable parameter in exactly one group, updates masked on the device.
+
+The fused optimisers of PyTorch take ``found_inf``: a device tensor that turns the update into
+nothing, moments and step counts included.  The learning rate is a device tensor too.  So one step
+neither branches nor waits, on a GPU or on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from glottis.config import Config
+from glottis.errors import ConfigError, ModelError
+from glottis.train.schedule import Schedule
+
+
+class _Common(Config):
+    rate: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(0.0, ge=0)
+    """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
+    decay_norms_and_biases: bool = True
+    """Whether one-dimensional parameters decay too (the research trainers: yes)."""
+    head_rate_factor: float = Field(1.0, gt=0)
+    """Learning rate of the loss head, as a multiple of the embedder's."""
+
+
+class AdamConfig(_Common):
+    """Adam (Kingma and Ba, 2015) with L2 weight decay added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the two moments."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the root of the second moment."""
+
+
+class AdamWConfig(AdamConfig):
+    """AdamW (Loshchilov and Hutter, 2019): weight decay apart from the gradient."""
+
+    name: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+
+
+class SgdConfig(_Common):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Decay of the velocity."""
+    nesterov: bool = True
+    """Look ahead (needs momentum)."""
+
+
+OptimConfig = Annotated[AdamConfig | AdamWConfig | SgdConfig, Field(discriminator="name")]
+
+
+class Optimiser:
+    """A fused torch optimiser with its schedule, as the step uses it.
+
+    applied: device tensor, the count of steps that changed the weights.
+    """
+
+    def __init__(
+        self,
+        config: AdamConfig | AdamWConfig | SgdConfig,
+        embedder: nn.Module,
+        head: nn.Module,
+        schedule: Schedule,
+        device: torch.device,
+    ) -> None:
+        self.schedule, self.device = schedule, device
+        self.peak = config.rate
+        self.applied = torch.zeros((), dtype=torch.float64, device=device)
+        self.groups = parameter_groups(
+            embedder,
+            head,
+            weight_decay=config.weight_decay,
+            decay_all=config.decay_norms_and_biases,
+            head_factor=config.head_rate_factor,
+        )
+        self.factors = [group.pop("rate_factor") for group in self.groups]
+        for group in self.groups:
+            group["lr"] = torch.zeros((), device=device)
+        self.inner = _fused(config, self.groups)
+        self.set_rate()
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.groups for p in group["params"]]
+
+    def zero_grad(self) -> None:
+        self.inner.zero_grad(set_to_none=True)
+
+    def rate(self) -> Tensor:
+        """Learning rate of the embedder for the next step, a device tensor."""
+        return self.schedule.factor(self.applied) * self.peak
+
+    def set_rate(self) -> None:
+        rate = self.rate()
+        for group, factor in zip(self.inner.param_groups, self.factors, strict=True):
+            group["lr"].copy_(rate * factor)
+
+    def step(self, finite: Tensor) -> None:
+        """Update where ``finite``; the rate is a function of the count of applied steps."""
+        self.set_rate()
+        for parameter in self.parameters:
+            # the fused kernels walk memory: a gradient in another layout would be misread silently
+            if parameter.grad is not None and parameter.grad.stride() != parameter.stride():
+                parameter.grad = _in_layout_of(parameter, parameter.grad)
+        self.inner.grad_scale = None  # type: ignore[attr-defined]
+        self.inner.found_inf = (~finite).to(torch.float32)  # type: ignore[attr-defined]
+        self.inner.step()
+        self.applied += finite
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"optimiser": self.inner.state_dict(), "applied": self.applied.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state["optimiser"])
+        for group in self.inner.param_groups:  # restored as saved: keep them tensors of ours
+            group["lr"] = torch.as_tensor(group["lr"], device=self.device).clone()
+        for parameter, moments in self.inner.state.items():  # the layout may have changed since
+            for name, value in moments.items():
+                if torch.is_tensor(value) and value.shape == parameter.shape:
+                    moments[name] = _in_layout_of(parameter, value)
+        self.applied.copy_(state["applied"])
+
+
+def parameter_groups(
+    embedder: nn.Module,
+    head: nn.Module,
+    *,
+    weight_decay: float,
+    decay_all: bool,
+    head_factor: float,
+) -> list[dict[str, Any]]:
+    """Groups by (part, decays or not); each trainable parameter in exactly one (rule O1)."""
+    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    seen: dict[int, str] = {}
+    for part, module, factor in (("embedder", embedder, 1.0), ("head", head, head_factor)):
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if id(parameter) in seen:
+                raise ModelError(
+                    f"parameter '{part}.{name}' is also '{seen[id(parameter)]}'",
+                    why="it would be updated twice per step",
+                    rule="O1",
+                )
+            seen[id(parameter)] = f"{part}.{name}"
+            decays = weight_decay > 0 and (decay_all or parameter.ndim > 1)
+            group = groups.setdefault(
+                (part, decays),
+                {
+                    "params": [],
+                    "weight_decay": weight_decay if decays else 0.0,
+                    "rate_factor": factor,
+                },
+            )
+            group["params"].append(parameter)
+    if not groups:
+        raise ConfigError("nothing is trainable", fix="unfreeze a part of the model", rule="O1")
+    return list(groups.values())
+
+
+def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
+    return torch.empty_like(parameter).copy_(value)
+
+
+def _fused(
+    config: AdamConfig | AdamWConfig | SgdConfig, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    name = config.name
+    if isinstance(config, SgdConfig):
+        optimiser = torch.optim.SGD(
+            groups,
+            lr=torch.zeros(()),
+            momentum=config.momentum,
+            nesterov=config.nesterov and config.momentum > 0,
+            fused=True,
+        )
+        if config.momentum > 0:
+            # the fused kernel would leave a new buffer unwritten if the very first step is skipped
+            for group in groups:
+                for parameter in group["params"]:
+                    optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return optimiser
+    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=torch.zeros(()), betas=config.betas, eps=config.eps, fused=True)

@@ -1,0 +1,74 @@
+"""One step: forward, backward, check, clip, update.  Nothing in it waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from glottis.data.batch import Batch
+from glottis.train import distributed
+from glottis.train.optim import Optimiser
+from glottis.train.precision import Precision
+from glottis.train.task import Task
+
+Stats = dict[str, Tensor]
+
+
+def step(
+    task: Task,
+    batch: Batch,
+    optim: Optimiser,
+    precision: Precision,
+    *,
+    accumulation: int,
+    clip_norm: float,
+) -> Stats:
+    """Make one optimiser step and return detached statistics (device tensors).
+
+    A step whose loss or gradient is not finite changes nothing: not the weights, not the moments,
+    not the buffers (batch-norm statistics), not the schedule.
+    """
+    optim.zero_grad()
+    buffers = [b for b in task.buffers() if b.numel()]
+    before = [b.clone() for b in buffers]
+    total, stats = torch.zeros((), device=precision.device), Stats()
+    whole = distributed.mean(task.mass(batch.labels))
+    for part in batch.split(accumulation):
+        share = task.mass(part.labels) / whole  # of the mean over the batch, in all processes
+        with task.synchronised(last=part.is_last):
+            loss, part_stats = task.run(part, precision)  # margin heads run in fp32 inside
+            (loss * (share * precision.scale)).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach() * share
+        for name, value in part_stats.items():
+            stats[name] = stats.get(name, 0) + value * share
+    norm = gradient_norm(optim.parameters) / precision.scale  # before clipping
+    finite = distributed.all_true(torch.isfinite(norm) & torch.isfinite(total))
+    scale_gradients(optim.parameters, clip_factor(norm, clip_norm) / precision.scale)
+    optim.step(finite)  # masked: a bad step changes nothing
+    for buffer, old in zip(buffers, before, strict=True):
+        buffer.copy_(torch.where(finite, buffer, old))
+    precision.update(finite)
+    return stats | {"loss": total, "grad_norm": norm, "skipped": (~finite).float()}
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """L2 norm over all gradients, a device scalar (fp32)."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch._foreach_norm(gradients)
+    norm: Tensor = torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
+    return norm
+
+
+def clip_factor(norm: Tensor, max_norm: float) -> Tensor:
+    """min(1, max_norm / norm); 0 turns clipping off."""
+    if max_norm <= 0:
+        return torch.ones_like(norm)
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0)
+
+
+def scale_gradients(parameters: Iterable[nn.Parameter], factor: Tensor) -> None:
+    """Multiply every gradient by a device scalar."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    torch._foreach_mul_(gradients, factor)

@@ -1,0 +1,137 @@
+"""A task is what is optimised: embedder + loss head + label map.
+
+    wave (B, S) int16 -> float -> augmentations -> front end -> masks -> network -> loss head
+
+Parts whose parameters are all frozen are kept in eval() by the task itself.
+B batch, S samples, F features, T frames, D embedding, K classes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from glottis.audio.pcm import FULL_SCALE
+from glottis.augment import Augmenter
+from glottis.data.batch import Part
+from glottis.losses import LossOutput
+from glottis.models import SpeakerModel, SpoofModel, SpoofOutput
+from glottis.rng import generator
+from glottis.train import distributed
+from glottis.train.precision import Precision
+
+
+class Loss(Protocol):
+    """What a registered loss head is, besides a module (see `glottis.losses`)."""
+
+    batch: str
+    input: str
+
+    def __call__(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput: ...
+
+    def chance_loss(self, num_classes: int) -> float: ...
+
+    def collapse_loss(self, num_classes: int) -> float | None: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+
+class Task(nn.Module):
+    """Embedder, loss head and label map in one module.
+
+    label_map: name of each class, in the order of the class numbers.
+    seed: of what the network draws in a step.
+    """
+
+    def __init__(
+        self,
+        embedder: SpeakerModel | SpoofModel,
+        head: Loss,
+        label_map: Sequence[str],
+        seed: int,
+        augmenter: Augmenter | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.head: Any = head
+        self.label_map, self.seed, self.augmenter = tuple(label_map), seed, augmenter
+        self._replica: list[DistributedDataParallel] = []  # a list hides it from the module tree
+
+    def train(self, mode: bool = True) -> Task:
+        """As usual, but frozen parts stay in eval()."""
+        super().train(mode)
+        for module in self.modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                module.eval()
+        return self
+
+    def distribute(self) -> None:
+        """Average gradients over the processes of the group, if there is one."""
+        if distributed.world() > 1:
+            # shared batch norms keep the buffers equal; the keyword has two names across versions
+            known = inspect.signature(DistributedDataParallel.__init__).parameters
+            keyword = "forward_sync_buffers"
+            keyword = keyword if keyword in known else "broadcast_buffers"
+            options: dict[str, Any] = {keyword: False}
+            self._replica = [DistributedDataParallel(self, **options)]
+
+    def synchronised(self, *, last: bool) -> AbstractContextManager[object]:
+        """Gradients are exchanged only after the last part of a batch."""
+        if self._replica and not last:
+            return self._replica[0].no_sync()
+        return nullcontext()
+
+    def run(self, part: Part, precision: Precision) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and detached statistics of a part, through DDP if there is a group."""
+        module = self._replica[0] if self._replica else self
+        loss, stats = module(part, precision)
+        return loss, stats
+
+    def mass(self, labels: Tensor) -> Tensor:
+        """What a mean loss divides by: the items, or their class weights if the loss has them."""
+        if hasattr(self.head, "mass"):
+            weights: Tensor = self.head.mass(labels)
+            return weights
+        return torch.tensor(float(len(labels)), device=labels.device)
+
+    def forward(self, part: Part, precision: Precision) -> tuple[Tensor, dict[str, Tensor]]:
+        labels = part.labels
+        with torch.no_grad():
+            wave = part.wave.to(torch.float32) / FULL_SCALE  # as glottis.audio.to_float
+            mixed = None
+            if self.augmenter is not None and self.training:
+                wave = self.augmenter.apply_wave(wave, part.params)
+                wave, mixed = self.augmenter.mix(wave, part.params)
+        x = wave
+        if self.embedder.frontend is not None:
+            x = self.embedder.frontend(wave)
+            if self.augmenter is not None and self.training:
+                x = self.augmenter.apply_features(x, part.params)
+        # what the network itself draws (masks of filters) is a function of (seed, step) too
+        drawn = self.embedder.draw(generator(self.seed, "network", part.step))
+        with precision.autocast():
+            output = self.embedder.network(x, **drawn)
+        target = self._head_input(output, part.group)
+        if part.group:
+            labels = distributed.gather_rows(labels.view(-1, part.group)[:, 0])
+        if mixed is None:
+            result = self.head(target, labels)
+            return result.loss, result.stats
+        partner, share = mixed
+        first = self.head(target, labels, weights=share)
+        second = self.head(target, labels[partner], weights=1 - share)
+        return first.loss + second.loss, first.stats
+
+    def _head_input(self, output: Tensor | SpoofOutput, group: int) -> Tensor:
+        if isinstance(output, SpoofOutput):
+            return output.logits if self.head.input == "logits" else output.embedding
+        if group:  # (P K, D) -> (P, K, D), of all processes: the loss compares speakers
+            return distributed.gather_rows(output.view(-1, group, output.shape[-1]))
+        return output

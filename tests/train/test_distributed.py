@@ -1,0 +1,87 @@
+"""Two gloo processes with batch b/2 each do what one process with batch b does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from glottis.config import to_yaml
+from glottis.report.history import read_metrics
+from glottis.train import train_recipe
+from glottis.train.distributed import SharedBatchNorm, share_batch_norms
+from helpers.tones import merged, recipe, speaker_tree, spoof_tree, write_corpus
+
+SGD = {"name": "sgd", "rate": 1e-2, "momentum": 0.9}
+NO_DROPOUT = {
+    **{"model__attention_dropout": 0.0, "model__pool_dropout": 0.0},
+    **{"model__branch_dropout": 0.0, "model__head_dropout": 0.0},
+}
+GROUPED = {
+    **{"batch": {"speakers": 4, "utterances": 2}, "loss": {"name": "angular_prototypical"}},
+}
+CASES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "flat": (speaker_tree, {}),
+    "grouped": (speaker_tree, GROUPED),
+    "class weights": (
+        spoof_tree,
+        {**NO_DROPOUT, "loss": {"name": "weighted_cross_entropy", "class_weights": [0.1, 0.9]}},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tones"))
+
+
+def launch(path: Path, out: Path, processes: int) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc-per-node", str(processes), "-m", "glottis"),
+        *("train", str(path), "--out", str(out)),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one(tones: Path, tmp_path: Path, case: str) -> None:
+    make, changes = CASES[case]
+    tree = make(tones, train__steps=3, optim=SGD, train__clip_norm=1.0, log__every_steps=1)
+    tree = merged(tree, changes)
+    tree["evaluate"]["every_steps"] = 3
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(recipe(tree)))
+    one, two = tmp_path / "one", tmp_path / "two"
+    train_recipe(recipe(tree), one)
+    launch(path, two, 2)
+    files = [f / "checkpoints" / "latest" / "model.safetensors" for f in (one, two)]
+    a, b = (load_file(f) for f in files)
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=2e-4, atol=2e-5, msg=name)
+    losses = [[r["train/loss"] for r in read_metrics(f) if "train/loss" in r] for f in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    eers = [[r["dev/eer"] for r in read_metrics(f) if "dev/eer" in r] for f in (one, two)]
+    assert eers[0] == pytest.approx(eers[1], abs=0.02)
+
+
+def test_a_shared_batch_norm_is_a_batch_norm_on_one_process() -> None:
+    net = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 3), torch.nn.BatchNorm1d(3))
+    net[1].weight.requires_grad_(False)
+    x = torch.randn(4, 2, 9, generator=torch.Generator().manual_seed(1))
+    before = net(x)
+    share_batch_norms(net)
+    assert isinstance(net[1], SharedBatchNorm)
+    assert not net[1].weight.requires_grad
+    net[1].running_mean.zero_()
+    torch.testing.assert_close(net(x), before)
