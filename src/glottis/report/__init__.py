@@ -1,0 +1,1 @@
+"""What a run or an evaluation looks like: figures and tables."""
