@@ -7,6 +7,7 @@ import struct
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -143,6 +144,42 @@ def test_other_containers_decode_in_process(
         assert len(audio.samples) == pytest.approx(16000, abs=2200)  # raw aac keeps its delay
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "sample_format"),
+    [("a.mka", "flac", "s16"), ("a.mov", "pcm_s16le", "s16"), ("a.m4a", "aac", "fltp")],
+)
+def test_channels_are_told_apart_in_every_layout(
+    tmp_path: Path, name: str, codec: str, sample_format: str
+) -> None:
+    left, right = voice(1.0, seed=1), np.float32(0.2) * voice(1.0, seed=2)
+    path = write_media(
+        tmp_path / name, np.stack([left, right], axis=1), 16000, codec, sample_format
+    )
+    assert probe(path).channels == 2
+    for channel, expected in ((0, left), (1, right)):
+        samples = decode(path, channel=channel).samples
+        assert len(samples) == 16000
+        error = float(np.std(samples - expected) / np.std(expected))
+        assert error < (0.3 if codec == "aac" else 1e-3)
+    both = (decode(path, channel=0).samples + decode(path, channel=1).samples) / 2
+    np.testing.assert_allclose(decode(path).samples, both, atol=1e-7)
+
+
+def test_the_first_of_several_streams_is_read_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "two.mka"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+        for stream, value in zip(streams, (1000, 2000), strict=True):
+            block = np.full((1, 8000), value, np.int16)
+            frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 16000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    audio = decode(path, start_s=0.1, duration_s=0.2)
+    assert np.array_equal(audio.samples, np.full(3200, 1000 / 32768, np.float32))
+    assert audio.warnings[0].startswith("streams: the file has 2 audio streams")
+
+
 def test_a_gsm_file_needs_no_header_and_no_suffix(tmp_path: Path) -> None:
     frame = bytes([0xD8, 0x20, 0xA2, 0xE1, 0x5A]) + bytes(28)
     path = tmp_path / "x.bin"
@@ -226,7 +263,7 @@ def test_damage_ends_the_samples_and_a_crop_behind_it_still_decodes(tmp_path: Pa
         assert np.array_equal(crop, good[start : start + len(crop)])
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "m4a"])
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "opus", "mp3", "m4a", "webm"])
 def test_a_truncated_file_gives_what_really_decodes_and_a_warning(
     folder: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -324,8 +361,6 @@ def test_random_bytes_are_never_taken_for_sound(tmp_path: Path) -> None:
 
 
 def test_a_film_without_sound_is_named(tmp_path: Path) -> None:
-    import av
-
     path = tmp_path / "film.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)

@@ -35,18 +35,21 @@ def write_sound(
 def write_media(
     path: Path, samples: NDArray[np.float32], sample_rate: int, codec: str, sample_format: str
 ) -> Path:
-    """Write (S,) mono with ffmpeg's libraries; the suffix names the container."""
-    array = samples
+    """Write (S,) or (S, 2) with ffmpeg's libraries; the suffix names the container."""
+    array = samples.reshape(len(samples), -1)
+    layout = "mono" if array.shape[1] == 1 else "stereo"
     if sample_format.startswith("s16"):
-        array = np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
+        array = np.rint(array * 32768).clip(-32768, 32767).astype(np.int16)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=sample_rate)
-        stream.layout = "mono"
+        stream.layout = layout
         stream.format = sample_format
         size = stream.codec_context.frame_size or 1024
         for start in range(0, len(array), size):
-            block = np.ascontiguousarray(array[None, start : start + size])
-            frame = av.AudioFrame.from_ndarray(block, format=sample_format, layout="mono")
+            part = array[start : start + size]
+            block = part.T if sample_format.endswith("p") else part.reshape(1, -1)
+            block = np.ascontiguousarray(block)
+            frame = av.AudioFrame.from_ndarray(block, format=sample_format, layout=layout)
             frame.sample_rate = sample_rate
             frame.pts = start
             container.mux(stream.encode(frame))

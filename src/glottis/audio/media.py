@@ -24,6 +24,7 @@ _FORMATS = (
     "wv,ape,tta,nist,avi,flv,mpeg,mpegts"
 )
 _END_SURPLUS_S = 0.15  # codec frames beyond the length in the edit list: at most a few
+_MISSING_S = 0.05  # a codec's delay and last frame may count or not
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31}
 
 
@@ -91,6 +92,10 @@ class MediaSource:
             self.num_samples = round(self.duration_s * self.sample_rate)
         elif container.duration:
             self.duration_s = container.duration / av.time_base
+        # With pictures beside it the length is theirs; others guess it from the bit rate.
+        self._length_is_known = self.container == "mp4" or (
+            self.container in ("matroska", "asf") and len(container.streams) == 1
+        )
 
     def _decode(self, container: Any, stream: Any) -> Iterator[Frames]:
         """Blocks (S, C) in order; ends, with a note, where the first damage is."""
@@ -139,11 +144,13 @@ class MediaSource:
 
     def end_notes(self, count: int) -> list[str]:
         """See `Source.end_notes`."""
-        promised = self.num_samples
-        if promised is None or any(note.startswith("damaged") for note in self.notes):
+        if not self._length_is_known or self.duration_s is None:
             return []
-        if count < promised - 0.02 * self.sample_rate:
-            return [f"truncated: the header promises {promised} samples, {count} decode"]
+        if any(note.startswith("damaged") for note in self.notes):
+            return []
+        seconds = count / self.sample_rate
+        if seconds < self.duration_s - _MISSING_S:
+            return [f"truncated: the header promises {self.duration_s:.2f} s, {seconds:.2f} decode"]
         return []
 
     def close(self) -> None:
