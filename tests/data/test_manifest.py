@@ -81,6 +81,20 @@ def test_any_text_survives_csv_and_parquet(tmp_path, cells, suffix):
     assert list(again.column("transcript")) == [cell[1] for cell in cells]
 
 
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "m.csv"
+    manifest().write(path)
+
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        manifest().select(speaker="ann").write(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
+    assert len(Manifest.read(path)) == 4
+
+
 def test_a_csv_from_a_spreadsheet_is_read(tmp_path):
     text = '\ufeffutterance,path,speaker\r\n\r\nu1,"a,b.wav",Zoë\r\n\r\nu2,sub\\c.wav,007\r\n'
     read = Manifest.read(saved(tmp_path, text))

@@ -175,6 +175,7 @@ def test_p7_finds_each_fault(tmp_path):
     assert "1 trials are duplicates" in stops("1 ua ub\n0 ua uc\n0 uc ua\n", tmp_path)
     assert "different labels: ua - ub" in stops("1 ua ub\n0 ua uc\n0 ua ub\n", tmp_path)
     assert "not in the manifest: ux" in stops("1 ua ub\n0 ua ux\n", tmp_path, speakers())
+    assert "1 clips have two names" in stops("1 ua a.wav\n0 ua uc\n", tmp_path, speakers())
     contradiction = stops("1 ua uc\n0 ua ub\n", tmp_path, speakers())
     assert "2 labels contradict" in contradiction
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from glottis.data._files import some
 from glottis.data.findings import Finding, raise_stops
@@ -83,7 +84,7 @@ def content_hashes(manifest: Manifest, root: str | Path, seconds: float = 2.0) -
 
 
 def _values(manifest: Manifest, column: str) -> set[str]:
-    return set(manifest.factor(column).names) - {""}
+    return set(pc.unique(manifest.arrow(column)).to_pylist()) - {""}
 
 
 def _overlap(rule: str, what: str, first: str, second: str, shared: set[str]) -> Finding:

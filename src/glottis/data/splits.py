@@ -42,10 +42,9 @@ def split_speakers(
             rule="P1",
         )
     strata = _strata(manifest, persons, count, stratify)
-    names = _person_names(manifest, persons, count)
     shuffled: list[int] = []
     for stratum in sorted(set(strata)):
-        members = sorted((i for i in range(count) if strata[i] == stratum), key=names.__getitem__)
+        members = [person for person in range(count) if strata[person] == stratum]
         rng = generator(seed, "split", *stratum)
         shuffled += [members[i] for i in rng.permutation(len(members))]
     splits = list(fractions)
@@ -79,7 +78,10 @@ def _deal(fractions: Mapping[str, float], count: int) -> np.ndarray:
 
 
 def _persons(manifest: Manifest) -> np.ndarray:
-    """(N,) person of each row: speakers joined by a common ``person_group``."""
+    """(N,) person of each row: speakers joined by a common ``person_group``.
+
+    Persons are numbered by the sorted names of speakers: row order does not matter.
+    """
     speakers = manifest.factor("speaker")
     if "" in speakers.names:
         nobody = np.flatnonzero(speakers.codes == speakers.names.index(""))
@@ -106,15 +108,6 @@ def _persons(manifest: Manifest) -> np.ndarray:
             parent[root(speaker)] = root(leader.setdefault(group, speaker))
     roots = np.array([root(i) for i in range(len(parent))])
     return np.asarray(np.unique(roots, return_inverse=True)[1].reshape(-1)[speakers.codes])
-
-
-def _person_names(manifest: Manifest, persons: np.ndarray, count: int) -> list[str]:
-    """The first speaker name of each person: an order that does not depend on rows."""
-    speakers = manifest.factor("speaker")
-    names = [""] * count
-    for person, speaker in np.unique(np.stack([persons, speakers.codes]), axis=1).T.tolist():
-        names[person] = names[person] or speakers.names[speaker]
-    return names
 
 
 def _strata(

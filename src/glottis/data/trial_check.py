@@ -117,6 +117,18 @@ def _check_against(trials: Trials, manifest: Manifest) -> list[Finding]:
                 "use the manifest of the corpus that the list belongs to",
             )
         )
+    names, counts = np.unique(rows[rows >= 0], return_counts=True)
+    if (counts > 1).any():
+        shared = manifest.column("utterance")[names[counts > 1]].tolist()
+        findings.append(
+            Finding(
+                "P7",
+                "stop",
+                f"{len(shared)} clips have two names in the list: {some(shared)}",
+                "trials of a clip with itself, or the same trial twice, hide behind them",
+                "use utterances or paths, not both",
+            )
+        )
     enrol, test = rows[trials.enrol], rows[trials.test]
     known = (enrol >= 0) & (test >= 0)
     if not known.any():

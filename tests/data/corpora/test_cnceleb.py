@@ -42,6 +42,12 @@ def test_cnceleb_test_speakers_are_those_of_the_lists(plant):
     assert manifest.column("session")[row] == "id00001/live_broadcast-01"
 
 
+def test_cnceleb_test_speakers_are_left_out_of_training_without_the_training_list(plant):
+    tree = {path: content for path, content in TREE.items() if path != "dev/dev.lst"}
+    manifest = prepare("cnceleb", plant(tree)).manifest
+    assert manifest.select(split="train").speakers() == ("id00000", "id00001")
+
+
 def test_cnceleb_official_trials_resolve_although_the_lists_say_wav(plant):
     prepared = prepare("cnceleb", plant(TREE))
     trials = EvaluationTrials.read(prepared.trials["test"])
