@@ -6,12 +6,12 @@ import pytest
 from glottis.errors import ResultError
 from glottis.score.compare import compare
 from glottis.score.intervals import measure
-from glottis.score.metrics import eer_metric
+from glottis.score.metrics import EER_METRIC
 from glottis.score.rates import ladder
 from glottis.score.voices import trial_voices
 from helpers.speaker_trials import draw_trials
 
-EER_ONLY = {"eer": eer_metric}
+EER_ONLY = {"eer": EER_METRIC}
 
 
 def test_one_trial_of_difference_is_not_better() -> None:

@@ -121,6 +121,14 @@ def test_the_window_and_the_mode_of_the_model_are_respected() -> None:
     assert model.training
 
 
+def test_reading_ahead_changes_nothing() -> None:
+    source = some_clips(LENGTHS)
+    ahead = embed_clips(FakeSpeaker(), NAMES, source, Extraction(readers=2, spot_checks=0))
+    assert sorted(source.reads) == list(range(len(LENGTHS)))
+    plain = embed_clips(FakeSpeaker(), NAMES, source)
+    assert np.array_equal(ahead.matrix, plain.matrix)
+
+
 def test_progress_counts_to_the_end() -> None:
     calls: list[tuple[int, int]] = []
     how = Extraction(progress=lambda done, total: calls.append((done, total)))

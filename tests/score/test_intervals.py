@@ -14,12 +14,12 @@ from glottis.score.intervals import (
     measure,
     resampling_for,
 )
-from glottis.score.metrics import eer_metric, speaker_metrics
+from glottis.score.metrics import EER_METRIC, speaker_metrics
 from glottis.score.rates import ladder
 from glottis.score.voices import clip_voices, sasv_voices, trial_voices
 from helpers.speaker_trials import TRUE_EER, SpeakerTrials, draw_trials
 
-EER_ONLY = {"eer": eer_metric}
+EER_ONLY = {"eer": EER_METRIC}
 
 
 def eer_interval(trials: SpeakerTrials, known: bool, draws: int = 200) -> Measured:
@@ -164,6 +164,19 @@ def test_a_metric_that_never_varies_has_no_interval() -> None:
     result = measure(speaker_metrics(), scores, voices, n={}, draws=30)["act_dcf_0.01"]
     assert (result.value, result.low, result.high) == (1.0, None, None)
     assert "every draw gives the same value" in result.method
+
+
+def test_a_minimum_that_hangs_on_single_trials_has_no_interval() -> None:
+    """With 1,560 non-targets one false accept is 99 / 1560 = 0.063 of minDCF(0.01)."""
+    trials = draw_trials(np.random.default_rng(2), 40)
+    scores = ladder(trials.scores[trials.is_target], trials.scores[~trials.is_target])
+    voices = trial_voices(trials.is_target, trials.enrol, trials.test)
+    results = measure(speaker_metrics(), scores, voices, n={}, draws=30)
+    assert results["min_dcf_0.01"].value is not None
+    assert results["min_dcf_0.01"].low is None
+    assert "one error weighs 0.063" in results["min_dcf_0.01"].method
+    assert results["min_dcf_0.05"].low is not None
+    assert results["min_cllr"].low is None
 
 
 def test_the_interval_holds_the_measured_value() -> None:

@@ -78,7 +78,7 @@ def compare(
         )
     trials = [ladder(*split_by_class(scores, is_target)[:2]) for scores in (scores_a, scores_b)]
     whole = [Sample(one) for one in trials]
-    values = {name: [metric(one) for one in whole] for name, metric in metrics.items()}
+    values = {name: [metric.value(one) for one in whole] for name, metric in metrics.items()}
     resampling = resampling_for(trials[0], voices)
     if resampling is None:
         method = "only n: fewer than 5 voices"
@@ -89,10 +89,14 @@ def compare(
     rows: list[list[float]] = []
     for weights in usable_draws(resampling, wanted, rng):
         first, second = (Sample(one, weights) for one in corners)
-        rows.append([metric(second) - metric(first) for metric in metrics.values()])
+        rows.append([m.value(second) - m.value(first) for m in metrics.values()])
     method = f"paired {resampling.method}, {len(rows)} draws"
     results = {}
     for (name, (a, b)), drawn in zip(values.items(), np.array(rows).T, strict=True):
+        doubt = metrics[name].doubt(trials[0])
+        if doubt:
+            results[name] = Comparison(name, a, b, b - a, None, None, f"no interval: {doubt}")
+            continue
         ends = interval_ends(b - a, drawn, resampling.units)
         results[name] = Comparison(name, a, b, b - a, *ends, method)
     return results

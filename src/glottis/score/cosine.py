@@ -13,7 +13,7 @@ from glottis.errors import ResultError
 from glottis.score._checks import Names
 from glottis.score.embeddings import Embeddings, unit_length
 
-_CHUNK = 8192  # trials at once: two gathered blocks of 192 floats stay in the cache
+_CHUNK = 2048  # trials at once: two gathered blocks of 192 floats stay in the cache
 
 
 def cosine_scores(

@@ -21,6 +21,7 @@ from glottis.version import __version__
 
 FORMAT = 1
 _KEY = b"glottis.embeddings"
+_ROWS = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +138,14 @@ class Embeddings:
 
 def unit_length(matrix: npt.NDArray[np.float32], utterances: Names) -> npt.NDArray[np.float32]:
     """Rows divided by their Euclidean norm; a row of zeros is a `ResultError`.  (N, D)"""
-    norms = np.sqrt(np.einsum("nd,nd->n", matrix, matrix, dtype=np.float64))
+    unit = np.empty_like(matrix)
+    norms = np.empty(len(matrix), np.float32)
+    for start in range(0, len(matrix), _ROWS):  # blocks that stay in the cache
+        part = matrix[start : start + _ROWS]
+        squares = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+        norms[start : start + _ROWS] = np.sqrt(squares)
+        with np.errstate(divide="ignore", invalid="ignore"):  # zero rows are refused below
+            np.divide(part, norms[start : start + _ROWS, None], out=unit[start : start + _ROWS])
     zero = np.flatnonzero(norms == 0)
     if zero.size:
         raise ResultError(
@@ -146,5 +154,4 @@ def unit_length(matrix: npt.NDArray[np.float32], utterances: Names) -> npt.NDArr
             fix="look at these files and at the weights (glottis inspect)",
             rule="E1",
         )
-    unit: npt.NDArray[np.float32] = (matrix / norms[:, None]).astype(np.float32)
     return unit

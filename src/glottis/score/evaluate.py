@@ -14,7 +14,7 @@ from glottis.errors import ResultError
 from glottis.score._checks import ArrayLike, BoolArray, Names, listed
 from glottis.score.detection_cost import ASVSPOOF5, CostModel, min_cost
 from glottis.score.eer import crossing
-from glottis.score.intervals import Metric, measure
+from glottis.score.intervals import measure
 from glottis.score.metrics import sasv_metrics, speaker_metrics, spoof_metrics
 from glottis.score.parts import Part, Resampled, checked_for, distinct, per_item
 from glottis.score.rates import Sample, ladder
@@ -126,7 +126,7 @@ def evaluate_spoof(
         return Part(values[mask], bonafide[mask], voices, ("bona fide", "spoof"))
 
     metrics = spoof_metrics(asv)
-    shown: dict[str, Metric] = {name: metrics[name] for name in ("eer", "min_dcf")}
+    shown = {name: metrics[name] for name in ("eer", "min_dcf")}
     pooled = part(np.ones(len(protocol), np.bool_))
     cells = [
         part(bonafide | (protocol.attack == attack)).cell("attack", attack, shown, how)
@@ -184,7 +184,7 @@ def evaluate_sasv(
     )
     return SasvResult(
         metrics=measured,
-        points={name: metric(whole) for name, metric in metrics.items()},
+        points={name: metric.value(whole) for name, metric in metrics.items()},
         thresholds={},
         n=n,
         data=trials.summary(),

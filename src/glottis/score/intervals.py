@@ -5,8 +5,8 @@ are, with replacement; voice v is drawn m_v times.  A trial between two voices c
 times, a trial whose two sides are the *same* voice (a target trial, or a spoofing trial, which has
 one voice) counts m_v times: its voice is one observation, not two.  The same draw weights all
 classes, so what a hard speaker does to targets and non-targets stays together.  (Resampling the two
-sides independently, or counting m_v * m_v for targets, triples the variance of the miss rate; the
-coverage is tested in ``tests/score/test_intervals.py``.)
+sides independently, or counting m_v * m_v for targets, about triples the variance of the miss
+rate; the coverage is tested in ``tests/score/test_intervals.py``.)
 
 **Trial bootstrap** (5 to 9 voices, or voices unknown): trials of each class with replacement.  It
 ignores that one speaker's trials belong together, is too narrow, and says so in its name.
@@ -22,6 +22,11 @@ inside (minDCF, min Cllr), whose draws are optimistic once more (B. Efron, "Nonp
 errors and confidence intervals", Canadian Journal of Statistics 9 (1981)).  The interval is widened
 to hold the measured value if it does not.  An EER of 0 has no error to resample: its upper end is
 the exact binomial bound 1 - 0.025^(1/n).
+
+No interval is given where it would not hold what it promises: for a minimum over thresholds when a
+single trial weighs more than 0.02 of it (minDCF(0.01) needs 4,950 non-targets; below, the minimum
+itself is optimistic), and for min Cllr, which fits a calibration to the list it is measured on.
+``benchmarks/interval_coverage.py`` measures the coverage.
 
 Source of the two-sided form: N. Poh and S. Bengio, "Estimating the confidence interval of expected
 performance curve in biometric authentication using joint bootstrap", ICASSP 2007; A. Owen, "The
@@ -48,7 +53,17 @@ MIN_VOICES = 5
 MAX_DRAWS, MIN_DRAWS, TRIAL_DRAWS = 1000, 200, 10**8
 """Draws are as many as keep draws x trials below `TRIAL_DRAWS`, within the two limits."""
 
-Metric = Callable[[Sample], float]
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of a sample; lower is better.
+
+    value: of a (weighted) sample.  doubt: why no bootstrap interval can be trusted for these
+    trials, empty where one can.
+    """
+
+    value: Callable[[Sample], float]
+    doubt: Callable[[Ladder], str] = lambda trials: ""
 
 
 @dataclass(frozen=True)
@@ -172,11 +187,15 @@ def measure(
         method = f"only n: {voices.fewest} {few}, fewer than {MIN_VOICES}"
         return {name: Measured(None, n=n, method=method, run_id=run_id) for name in metrics}
     count = draws_for(sum(trials.sizes)) if draws is None else draws
-    table = bootstrap(metrics, trials, resampling, count, generator(seed, "bootstrap"))
+    drawn = {name: metric for name, metric in metrics.items() if not metric.doubt(trials)}
+    table = bootstrap(drawn, trials, resampling, count, generator(seed, "bootstrap"))
     whole = Sample(trials)
     measured = {}
     for name, metric in metrics.items():
-        value = metric(whole)
+        value, doubt = metric.value(whole), metric.doubt(trials)
+        if doubt:
+            measured[name] = Measured(value, None, None, n, f"no interval: {doubt}", run_id)
+            continue
         low, high, method = _ends(name, value, table[name], resampling)
         method = f"{method}, {len(table[name])} draws"
         measured[name] = Measured(value, low, high, n, method, run_id)
@@ -200,7 +219,7 @@ def bootstrap(
     rows: list[list[float]] = []
     for weights in usable_draws(resampling, draws, rng):
         sample = Sample(corners, weights)
-        rows.append([metric(sample) for metric in metrics.values()])
+        rows.append([metric.value(sample) for metric in metrics.values()])
     columns = np.array(rows, np.float64).reshape(len(rows), len(metrics))
     return {name: columns[:, index] for index, name in enumerate(metrics)}
 

@@ -69,7 +69,7 @@ class Part:
         )
 
     def points(self, metrics: Mapping[str, Metric]) -> dict[str, float]:
-        return {name: metric(self.sample) for name, metric in metrics.items()}
+        return {name: metric.value(self.sample) for name, metric in metrics.items()}
 
     def cell(
         self, condition: str, value: str, metrics: Mapping[str, Metric], how: Resampled

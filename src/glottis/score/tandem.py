@@ -164,6 +164,14 @@ class AdcfCosts:
         if min(self.p_target, self.p_nontarget, self.p_spoof) < 0 or abs(total - 1) > 1e-9:
             raise ConfigError(f"the a-DCF priors sum to {total}", fix="they must sum to 1")
 
+    @property
+    def weights(self) -> tuple[float, float, float]:
+        """Factors of the miss rate and of the two false-accept rates in the normalised cost."""
+        miss = self.cost_miss * self.p_target
+        nontarget, spoof = self.cost_nontarget * self.p_nontarget, self.cost_spoof * self.p_spoof
+        scale = min(miss, nontarget + spoof)
+        return miss / scale, nontarget / scale, spoof / scale
+
 
 CHALLENGE = AdcfCosts(0.9405, 0.0095, 0.05, 1.0, 10.0, 10.0)
 """The parameters of the ASVspoof 5 challenge."""
@@ -180,14 +188,11 @@ def a_dcf(
 
 def sample_a_dcf(sample: Sample, costs: AdcfCosts) -> Cost:
     """`a_dcf` of a weighted sample with the classes target, non-target, spoof."""
-    miss = costs.cost_miss * costs.p_target
-    nontarget = costs.cost_nontarget * costs.p_nontarget
-    spoof = costs.cost_spoof * costs.p_spoof
-    total = miss * sample.rates.miss
-    total = total + nontarget * sample.rates.false_accept + spoof * sample.accepted(2)
-    normalised = total / min(miss, nontarget + spoof)
-    point = int(np.argmin(normalised))
-    return Cost(float(normalised[point]), float(sample.rates.thresholds[point]))
+    miss, nontarget, spoof = costs.weights
+    total = miss * sample.rates.miss + nontarget * sample.rates.false_accept
+    total += spoof * sample.accepted(2)
+    point = int(np.argmin(total))
+    return Cost(float(total[point]), float(sample.rates.thresholds[point]))
 
 
 @dataclass(frozen=True)
