@@ -112,8 +112,9 @@ class _Builder:
                 f"trials need two speakers with bona fide clips, there is {len(self.speakers)}",
                 fix="select another split, or fill the column speaker",
             )
-        self.names = np.array([speaker.name for speaker in self.speakers], dtype=object)
-        self.genders = np.array([speaker.gender for speaker in self.speakers], dtype=object)
+        self.genders = _codes([speaker.gender for speaker in self.speakers])
+        self.sources = _codes([speaker.source for speaker in self.speakers])
+        self.ungendered = np.array([not speaker.gender for speaker in self.speakers])
         self.pairs: list[tuple[int, int, int]] = []
         self.skipped: dict[str, str] = {}
         self.short: Counter[str] = Counter()
@@ -123,12 +124,11 @@ class _Builder:
 
     def build(self, kind: type[T]) -> tuple[T, BuildReport]:
         wanted = self._wanted()
-        for speaker, count in zip(self.speakers, wanted, strict=True):
-            built = self._add_targets(speaker, int(count))
+        for position, speaker in enumerate(self.speakers):
+            built = self._add_targets(speaker, int(wanted[position]))
             if built:
-                self._add_nontargets(
-                    speaker, max(1, round(built * self.config.nontargets_per_target))
-                )
+                num_nontargets = max(1, round(built * self.config.nontargets_per_target))
+                self._add_nontargets(position, num_nontargets)
         trials = self._trials(kind)
         if not trials.target.any() or trials.target.all():
             raise DataError(
@@ -179,38 +179,40 @@ class _Builder:
         self.targets[speaker.source] += len(chosen)
         return len(chosen)
 
-    def _add_nontargets(self, speaker: _Speaker, wanted: int) -> None:
+    def _add_nontargets(self, position: int, wanted: int) -> None:
+        speaker = self.speakers[position]
         rng = generator(self.seed, "nontargets", speaker.name)
-        others = [self.speakers[i] for i in self._opponents(speaker)]
-        inside = [o for o in others if o.source == speaker.source]
-        outside = [o for o in others if o.source != speaker.source]
+        others = self._opponents(position)
+        same_source = self.sources[others] == self.sources[position]
+        inside, outside = others[same_source], others[~same_source]
         near = round(wanted * self.config.same_source_share)
-        if not inside or not outside:
-            near = wanted if inside else 0
-        built = self._draw(speaker, inside, near, rng) + self._draw(
-            speaker, outside, wanted - near, rng
-        )
+        if not len(inside) or not len(outside):
+            near = wanted if len(inside) else 0
+        built = self._draw(speaker, inside, near, rng)
+        built += self._draw(speaker, outside, wanted - near, rng)
         built += self._draw(speaker, others, wanted - built, rng)
         self.short["a speaker has too few opponents"] += wanted - built
 
-    def _opponents(self, speaker: _Speaker) -> np.ndarray:
+    def _opponents(self, position: int) -> np.ndarray:
         """Positions of the speakers that are certainly somebody else, of the same gender."""
-        fits = self.names != speaker.name
+        speaker = self.speakers[position]
+        fits = np.ones(len(self.speakers), bool)
+        fits[position] = False
         if self.config.same_gender and speaker.gender:
-            fits &= (self.genders == speaker.gender) | (self.genders == "")
+            fits &= (self.genders == self.genders[position]) | self.ungendered
         if speaker.groups:
             fits &= [not speaker.groups & other.groups for other in self.speakers]
         return np.flatnonzero(fits)
 
     def _draw(
-        self, speaker: _Speaker, others: list[_Speaker], wanted: int, rng: np.random.Generator
+        self, speaker: _Speaker, others: np.ndarray, wanted: int, rng: np.random.Generator
     ) -> int:
         """Add up to ``wanted`` new pairs, the opponents in turn; how many it were."""
         built = failures = 0
         order: list[int] = []
-        while others and built < wanted and failures < _TRIES:
-            order = order or rng.permutation(len(others)).tolist()
-            other = others[order.pop()]
+        while len(others) and built < wanted and failures < _TRIES:
+            order = order or rng.permutation(others).tolist()
+            other = self.speakers[order.pop()]
             mine, theirs = int(rng.choice(speaker.rows)), int(rng.choice(other.rows))
             if self._add((mine, theirs), NONTARGET, swap=bool(rng.integers(2))):
                 built, failures = built + 1, 0
@@ -246,6 +248,10 @@ class _Builder:
             short={why: count for why, count in self.short.items() if count},
             per_source=dict(sorted(self.targets.items())),
         )
+
+
+def _codes(names: list[str]) -> np.ndarray:
+    return np.asarray(np.unique(np.array(names, dtype=object), return_inverse=True)[1].reshape(-1))
 
 
 def _speakers(manifest: Manifest, seed: int) -> list[_Speaker]:
