@@ -2,12 +2,12 @@
 
     python benchmarks/interval_coverage.py [--sets 200]
 
-Prints JSON: share of the given intervals that hold the truth, and the share that was withheld
-(because one trial weighs too much in a minimum).  Every data set has speakers with their own difficulty: target scores are
-4 + N(0, 1) per speaker + N(0, 1) per trial, non-target scores N(0, 0.36) for either speaker +
-N(0, 1) per trial; 8 targets per speaker, every speaker against every other.  The true EER and
-minDCF follow from the two Gaussians.  ``speakers`` is our interval, ``trials`` a bootstrap that
-does not know the speakers.
+Prints JSON: the share of the given intervals that hold the truth, and the share of data sets for
+which none was given because one trial weighs too much in a minimum.  Every data set has speakers
+with their own difficulty: target scores are 4 + N(0, 1) per speaker + N(0, 1) per trial, non-target
+scores N(0, 0.36) for either speaker + N(0, 1) per trial; 8 targets per speaker, every speaker
+against every other.  The true EER and minDCF follow from the two Gaussians.  ``speakers`` is our
+interval, ``trials`` a bootstrap that does not know the speakers.
 """
 
 from __future__ import annotations
