@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from glottis.data import Manifest
     from glottis.models import create_model, import_weights
     from glottis.models import load_model as load
-    from glottis.score import eer
+    from glottis.score.eer import eer as eer
 
 # public name -> (room, its name there)
 _LAZY = {

@@ -7,6 +7,7 @@ checked, so they go through the same checks.
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,3 +179,21 @@ def _index(items: list[Any], part: str, key: str) -> int:
     if part.isdigit() and int(part) < len(items):
         return int(part)
     raise ConfigError(f"override '{key}': '{part}' is not one of the positions 0..{len(items) - 1}")
+
+
+_VARIABLE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def expand(text: str) -> Path:
+    """The path that ``text`` means: ``${NAME}`` or ``${NAME:-default}`` at its start replaced."""
+    match = _VARIABLE.match(text)
+    if not match:
+        return Path(text)
+    name, default = match.groups()
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ConfigError(
+            f"the path '{text}' needs the environment variable {name}, which is not set",
+            fix=f"export {name}=/where/it/is, or give the path itself",
+        )
+    return Path(value + text[match.end() :])

@@ -57,7 +57,7 @@ def losses(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
 @app.command()
 def corpora(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
     """Corpora that 'glottis prepare' reads.  Example: glottis corpora asvspoof2019"""
-    from glottis.data import CORPORA
+    from glottis.data.corpora import CORPORA
 
     _show(CORPORA, name, as_json)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from glottis.cli._output import JSON_OPTION, Bar, print_json
+
+if TYPE_CHECKING:
+    from glottis.audio import PackReport
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -19,43 +23,74 @@ def pack(
     codec: str = typer.Option("pcm16", help="pcm16 (fast) or flac (about 60 % of the disk)."),
     sample_rate: int = typer.Option(16000, help="Rate of the store in Hz."),
     workers: int = typer.Option(None, help="Processes; default: one per core."),
-    budget: int = typer.Option(100, help="Broken files to leave out before giving up."),
+    budget: int = typer.Option(
+        None, help="Broken files to leave out before giving up; default 1 % (at least 10)."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Decode a corpus once, in parallel; kill it and call it again to go on.
 
     Example: glottis pack data/voices/manifest.parquet data/voices/store --root ~/voices
     """
-    import os
-
     from glottis.audio import PackItem, estimate
     from glottis.audio import pack as pack_store
     from glottis.data import Manifest
     from glottis.errors import ConfigError
 
-    if codec not in ("pcm16", "flac"):
+    if codec != "pcm16" and codec != "flac":
         raise ConfigError(f"there is no codec '{codec}'", fix="--codec pcm16 or --codec flac")
+    kind: Any = codec
     table = Manifest.read(manifest)
     folder = root if root is not None else manifest.parent
     table.check(folder).raise_if_bad(folder)
     pairs = zip(table.column("utterance"), table.column("path"), strict=True)
     items = [PackItem(str(u), folder / str(p)) for u, p in pairs]
-    size = estimate(items, codec, sample_rate, destination)
+    size = estimate(items, kind, sample_rate, dst=destination)
     if not as_json:
         typer.echo(
             f"{len(items)} clips, about {size.seconds / 3600:.2f} h -> {size.bytes / 2**20:.0f} MB "
             f"({size.free_bytes / 2**20:.0f} MB free)"
         )
+    bar = Bar("packing")
     report = pack_store(
         items,
         destination,
         sample_rate=sample_rate,
-        codec=codec,
-        workers=workers if workers is not None else (os.cpu_count() or 1),
+        codec=kind,
+        workers=workers,
         budget=budget,
-        progress=Bar("packing"),
+        progress=lambda state: bar(state.done, state.total),
     )
     if as_json:
-        print_json(report.to_dict())
+        print_json(_plain(report))
     else:
-        typer.echo(report.text())
+        _tell(report)
+
+
+def _tell(report: PackReport) -> None:
+    if report.already_finished:
+        typer.echo(f"{report.path} was complete already")
+    else:
+        resumed = f", {report.num_resumed} of them before" if report.num_resumed else ""
+        typer.echo(
+            f"{report.num_utterances} clips{resumed}, {report.duration_s / 3600:.2f} h, "
+            f"{report.num_bytes / 2**20:.0f} MB in {report.wall_s:.1f} s -> {report.path}"
+        )
+    for code, number in report.warnings.items():
+        typer.echo(f"  {number} clips: {code} (see warnings.jsonl)")
+    if report.quarantined:
+        typer.echo(f"  {len(report.quarantined)} broken files are left out (quarantine.jsonl)")
+
+
+def _plain(report: PackReport) -> dict[str, Any]:
+    return {
+        "path": str(report.path),
+        "clips": report.num_utterances,
+        "seconds": report.duration_s,
+        "bytes": report.num_bytes,
+        "already_finished": report.already_finished,
+        "resumed": report.num_resumed,
+        "warnings": dict(report.warnings),
+        "quarantined": [vars(record) for record in report.quarantined],
+        "wall_seconds": report.wall_s,
+    }

@@ -30,7 +30,7 @@ def runs(
             typer.echo(f"no runs below {folder}; 'glottis train RECIPE' makes one")
         else:
             if watch:
-                typer.clear()
+                typer.echo("\x1b[2J\x1b[H", nl=False)  # clear the screen
             headers = ["folder", "run", "task", "model", "step", "loss", "dev EER %", "state"]
             keys = ["folder", "run_id", "task", "model", "step", "loss", "dev_eer", "state"]
             print_table(headers, [[row[key] for key in keys] for row in rows])
@@ -40,7 +40,7 @@ def runs(
 
 
 def _row(folder: Path) -> dict[str, Any]:
-    from glottis.report import read_metrics
+    from glottis.report.history import read_metrics
 
     run = json.loads((folder / "run.json").read_text())
     metrics = read_metrics(folder)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from glottis.configfile import expand
 from glottis.data import (
     CLASSES,
     DevelopmentProtocol,
@@ -31,25 +32,28 @@ from glottis.data.findings import Finding
 from glottis.data.loader import Loader, LoaderOptions
 from glottis.data.sampler import FlatSampler
 from glottis.data.source import ClipSource
-from glottis.score.cosine import score_trials
-from glottis.score.detection_cost import CostModel
-from glottis.score.eer import eer
-from glottis.score.embed import Extraction, detect_clips, embed_clips
-from glottis.score.embeddings import Embeddings
-from glottis.score.intervals import measure
-from glottis.score.metrics import eer_metric, min_dcf_metric
-from glottis.score.rates import ladder
-from glottis.score.voices import Voices, clip_voices, trial_voices
+from glottis.score import (
+    Embeddings,
+    Extraction,
+    Resampled,
+    Result,
+    detect_clips,
+    embed_clips,
+    evaluate_speaker,
+    evaluate_spoof,
+    score_trials,
+)
 from glottis.train import distributed
 from glottis.train.corpus import Corpus, class_numbers, file_hash
 from glottis.train.engine import Evaluation, Evaluator
 from glottis.train.precision import Precision
-from glottis.train.recipe import DataConfig, EvaluateConfig, expand
+from glottis.train.recipe import DataConfig, EvaluateConfig
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
 
 EVALUATION_SPLITS = ("test", "eval", "evaluation")
+LOGGED = ("eer", "min_dcf_0.01", "min_dcf_0.05", "min_dcf", "cllr")
 DRAWS = 200  # bootstrap draws per evaluation in training; `glottis evaluate` takes more
 SEEN_BATCH = 64
 
@@ -96,10 +100,7 @@ class SpeakerSelection:
         refuse_evaluation_rows(rows, self.trials.source, corpus.allow)
         corpus.hashes["selection"] = file_hash(path)
         self.source, self.how, self.seen = corpus.source(rows), how, seen
-        speakers = rows.column("speaker")
-        self.voices = trial_voices(
-            self.trials.target, speakers[self.trials.enrol], speakers[self.trials.test]
-        )
+        self.speakers = rows.column("speaker")
 
     def __call__(self, task: Task) -> Evaluation:
         keys = [str(key) for key in self.trials.keys]
@@ -112,9 +113,8 @@ class SpeakerSelection:
             ),
         )
         scores = score_trials(Embeddings(keys, matrix), self.trials)
-        target = self.trials.target
-        result = _evaluation(scores[target], scores[~target], self.voices, self.trials.source)
-        return _with_seen(result, self.seen, task)
+        result = evaluate_speaker(scores, self.trials, self.speakers, how=Resampled(draws=DRAWS))
+        return _with_seen(_evaluation(result, self.trials.source), self.seen, task)
 
 
 class SpoofSelection:
@@ -131,7 +131,6 @@ class SpoofSelection:
         refuse_evaluation_rows(rows, self.protocol.source, corpus.allow)
         corpus.hashes["selection"] = file_hash(path)
         self.source, self.how, self.seen = corpus.source(rows), how, seen
-        self.voices = clip_voices(self.protocol.bonafide, self.protocol.speaker)
 
     def __call__(self, task: Task) -> Evaluation:
         names = [str(name) for name in self.protocol.utterance]
@@ -141,9 +140,8 @@ class SpoofSelection:
                 task.embedder, [names[i] for i in mine], _Part(self.source, mine), self.how
             ),
         )
-        bonafide = self.protocol.bonafide
-        result = _evaluation(scores[bonafide], scores[~bonafide], self.voices, self.protocol.source)
-        return _with_seen(result, self.seen, task)
+        result = evaluate_spoof(scores, self.protocol, how=Resampled(draws=DRAWS))
+        return _with_seen(_evaluation(result, self.protocol.source), self.seen, task)
 
 
 class SeenLoss:
@@ -210,26 +208,20 @@ def refuse_evaluation_rows(rows: Manifest, source: str, allow: Sequence[str]) ->
     raise_stops([finding], source, allow)
 
 
-def _evaluation(
-    positive: np.ndarray, negative: np.ndarray, voices: Voices, source: str
-) -> Evaluation:
-    metrics = {"eer": eer_metric, "min_dcf_0.01": min_dcf_metric(CostModel(0.01))}
-    counts = {"positive": len(positive), "negative": len(negative)}
-    point = eer(positive, negative)
-    measured = measure(metrics, ladder(positive, negative), voices, n=counts, draws=DRAWS)
-    values = {"dev/eer": point.value, "dev/threshold": point.threshold}
-    low, high = measured["eer"].low, measured["eer"].high
-    if low is not None and high is not None:
-        values |= {"dev/eer_low": low, "dev/eer_high": high}
-    if measured["min_dcf_0.01"].value is not None:
-        values["dev/min_dcf_0.01"] = measured["min_dcf_0.01"].value
-    interval = f" [{100 * low:.2f}, {100 * high:.2f}]" if low is not None and high else ""
-    text = (
-        f"development EER {100 * point.value:.2f} %{interval} on {source} "
-        f"({counts['positive']} + {counts['negative']} trials)"
-    )
-    card = {"eer": point.value, "threshold": point.threshold, "list": source, "text": text}
-    return Evaluation(values=values, selects=point.value, card=card)
+def _evaluation(result: Result, source: str) -> Evaluation:
+    threshold = result.thresholds["eer"]
+    values = {f"dev/{name}": value for name, value in result.points.items() if name in LOGGED}
+    values["dev/threshold"] = threshold
+    measured = result.metrics["eer"]
+    if measured.low is not None and measured.high is not None:
+        values |= {"dev/eer_low": measured.low, "dev/eer_high": measured.high}
+    shown = measured.text(percent=True)
+    if measured.value is None:
+        shown = f"{100 * result.eer:.2f} % (too few voices for an interval)"
+    counts = ", ".join(f"{number} {name}" for name, number in result.n.items())
+    text = f"development EER {shown} on {source} ({counts})"
+    card = {"eer": result.eer, "threshold": threshold, "list": source, "text": text}
+    return Evaluation(values=values, selects=result.eer, card=card)
 
 
 def _with_seen(result: Evaluation, seen: SeenLoss | None, task: Task) -> Evaluation:

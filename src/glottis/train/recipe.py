@@ -6,8 +6,6 @@ Paths may begin with ``${NAME}`` or ``${NAME:-default}``, the only use of the en
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,30 +13,12 @@ from pydantic import Field, model_validator
 
 from glottis.augment import AUGMENTATIONS
 from glottis.config import Choice, Config, SpeedOnly, build
-from glottis.configfile import apply_overrides, read_tree
-from glottis.errors import ConfigError
+from glottis.configfile import apply_overrides, expand, read_tree
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
 from glottis.train.optim import OptimConfig
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
-
-_VARIABLE = re.compile(r"^\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-
-
-def expand(text: str) -> Path:
-    """The path that ``text`` means: ``${NAME}`` or ``${NAME:-default}`` at its start replaced."""
-    match = _VARIABLE.match(text)
-    if not match:
-        return Path(text)
-    name, default = match.groups()
-    value = os.environ.get(name, default)
-    if value is None:
-        raise ConfigError(
-            f"the path '{text}' needs the environment variable {name}, which is not set",
-            fix=f"export {name}=/where/it/is, or give the path itself",
-        )
-    return Path(value + text[match.end() :])
 
 
 class Selection(Config):
@@ -273,3 +253,6 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """The recipe in a file, with ``key=value`` overrides."""
     tree = apply_overrides(read_tree(path), overrides or [])
     return build(Recipe, tree, str(path))
+
+
+__all__ = ["Recipe", "expand", "load_recipe"]
