@@ -135,8 +135,10 @@ class Result:
         """All tables, counts, notes and the method of the intervals."""
         counts = ", ".join(f"{value:,} {name}" for name, value in self.n.items())
         parts = [f"{counts}.", _markdown(["metric", "value [95 %]"], [[*r] for r in self.rows()])]
-        methods = dict.fromkeys(measured.method for measured in self.metrics.values())
-        parts += [f"Interval: {method}." for method in methods]
+        by_method: dict[str, list[str]] = {}
+        for name, measured in self.metrics.items():
+            by_method.setdefault(measured.method, []).append(LABELS.get(name, name))
+        parts += [f"{', '.join(names)}: {method}." for method, names in by_method.items()]
         for condition in self.conditions():
             parts.append(_markdown(*self.table(condition)))
         parts += [f"Note: {note}" for note in self.notes]
