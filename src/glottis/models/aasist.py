@@ -93,7 +93,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = functional.selu(self._convolved(x), inplace=True)  # (B, C', F + 1, T)
-        y = self.conv2(y) + (x if self.shortcut is None else self.shortcut(x))
+        y = self.conv2(y).add_(x if self.shortcut is None else self.shortcut(x))
         return pool_time(y)
 
     def _convolved(self, x: Tensor) -> Tensor:
@@ -160,6 +160,7 @@ class Aasist(nn.Module):
     sample_rate = 16000
     window_seconds = 64600 / 16000
     unused_parameters = ("encoder.*.dead_norm.*",)
+    heavy_blocks = ("encoder",)
 
     def __init__(self, config: AasistConfig) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.norm1(functional.relu(self.conv1(x), inplace=True))
         y = self.se(self.norm2(self.conv2(y)))
-        y = y + (x if self.shortcut is None else self.shortcut(x))
+        y = y.add_(x if self.shortcut is None else self.shortcut(x))
         return functional.relu(y, inplace=True)
 
 
@@ -82,6 +82,7 @@ class ResNetSE34L(nn.Module):
     min_frames = 10
     window_seconds = None
     unused_parameters = ()
+    heavy_blocks = ("stages.0", "stages.1", "stages.2", "stages.3")
     default_features: dict[str, Any] = {  # noqa: RUF012
         "name": "logmel",
         "num_mels": 40,
