@@ -18,7 +18,7 @@ from glottis.train import train_recipe
 from glottis.train.distributed import SharedBatchNorm, share_batch_norms
 from helpers.tones import merged, recipe, speaker_tree, spoof_tree, write_corpus
 
-SGD = {"name": "sgd", "rate": 1e-2, "momentum": 0.9}
+SGD = {"name": "sgd", "rate": 1e-3, "momentum": 0.9}
 NO_DROPOUT = {
     **{"model__attention_dropout": 0.0, "model__pool_dropout": 0.0},
     **{"model__branch_dropout": 0.0, "model__head_dropout": 0.0},
@@ -56,9 +56,9 @@ def launch(path: Path, out: Path, processes: int) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_equal_one(tones: Path, tmp_path: Path, case: str) -> None:
     make, changes = CASES[case]
-    tree = make(tones, train__steps=3, optim=SGD, train__clip_norm=1.0, log__every_steps=1)
+    tree = make(tones, train__steps=2, optim=SGD, train__clip_norm=1.0, log__every_steps=1)
     tree = merged(tree, changes)
-    tree["evaluate"]["every_steps"] = 3
+    tree["evaluate"]["every_steps"] = 2
     path = tmp_path / "recipe.yaml"
     path.write_text(to_yaml(recipe(tree)))
     one, two = tmp_path / "one", tmp_path / "two"
@@ -68,7 +68,7 @@ def test_two_processes_equal_one(tones: Path, tmp_path: Path, case: str) -> None
     a, b = (load_file(f) for f in files)
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], rtol=2e-4, atol=2e-5, msg=name)
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
     losses = [[r["train/loss"] for r in read_metrics(f) if "train/loss" in r] for f in (one, two)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     eers = [[r["dev/eer"] for r in read_metrics(f) if "dev/eer" in r] for f in (one, two)]

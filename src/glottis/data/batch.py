@@ -17,7 +17,8 @@ from glottis.audio import Broken
 class Batch:
     """Crops with everything the step needs; the waves stay int16 until they are on the device.
 
-    wave: (B, S) int16.  num_samples: (B,) valid samples of each crop (less than S if zero-padded).
+    wave: (B, source samples) int16, before a change of speed.
+    num_samples: (B,) valid samples of each crop after it: the mask of zero-padded clips.
     labels: (B,) int64.  rows: (B,) rows of the training table.
     params: for each item, the parameters that each augmentation drew.
     group: K utterances per speaker, 0 for a flat batch.

@@ -85,11 +85,16 @@ class CropDataset(torch.utils.data.Dataset[Batch]):
             crop, row, drawn = self._item(draw, broken)
             offset = self.augmenter.label_offset(drawn) if self.augmenter else 0
             crops.append(crop)
-            lengths.append(len(crop))
+            needed = (
+                self.augmenter.source_samples(drawn, self.crop_samples) if self.augmenter else 0
+            )
+            valid = len(crop) if not needed else round(len(crop) * self.crop_samples / needed)
+            lengths.append(min(valid, self.crop_samples))
             labels.append(int(self.labels[row]) + offset * self.num_classes)
             rows.append(row)
             params.append(drawn)
-        wave = np.zeros((len(crops), max(max(lengths), self.crop_samples)), np.int16)
+        longest = max(len(crop) for crop in crops)
+        wave = np.zeros((len(crops), max(longest, self.crop_samples)), np.int16)
         for i, crop in enumerate(crops):
             wave[i, : len(crop)] = crop
         hits, misses = (b - a for a, b in zip(before, self._cache_counts(), strict=True))

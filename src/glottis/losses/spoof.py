@@ -68,6 +68,10 @@ class _SpoofLoss(nn.Module):
         losses = self.item_losses(functional.cross_entropy(x, labels, reduction="none"))
         return LossOutput((share * losses).sum(), {"accuracy": accuracy(x, labels)})
 
+    def mass(self, labels: Tensor) -> Tensor:
+        """What the mean divides by, the sum of the class weights of (B,) labels."""
+        return self.class_weights[labels].sum()
+
     def collapse_loss(self, num_classes: int) -> float | None:
         """None: what a constant answer costs depends on the shares of the classes."""
         return None

@@ -14,6 +14,7 @@ A network is one file with one decorator.  What its class has to say:
 
 and may say: ``original_name(name)``, the name of a tensor in the published checkpoints;
 ``original_options(state)``, the options and the front end that such a checkpoint implies;
+``heavy_blocks``, the names of lists whose children are recomputed by activation checkpointing;
 ``draw(generator)``, the random tensors of one training step, passed to forward by keyword.
 """
 

@@ -109,6 +109,8 @@ class Task(nn.Module):
             if self.augmenter is not None and self.training:
                 wave = self.augmenter.apply_wave(wave, part.params)
                 wave, mixed = self.augmenter.mix(wave, part.params)
+            place = torch.arange(wave.shape[1], device=wave.device)
+            wave = wave * (place < part.num_samples[:, None])  # padding stays zero under noise
         x = wave
         if self.embedder.frontend is not None:
             x = self.embedder.frontend(wave)
