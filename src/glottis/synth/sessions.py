@@ -61,7 +61,7 @@ def draw_session(rng: np.random.Generator, name: str) -> Session:
     return Session(
         name=name,
         channel=channel,
-        impulse=polarity * fftconvolve(room, _microphone(rng)),
+        impulse=(polarity * fftconvolve(room, _microphone(rng))).astype(np.float32),
         noise=simulate_noise(kind, int(_NOISE_SECONDS * SAMPLE_RATE), SAMPLE_RATE, rng),
         snr_db=float(rng.uniform(*snr)),
         f0_factor=float(np.exp(0.055 * rng.standard_normal())),
@@ -88,7 +88,8 @@ def record(clean: np.ndarray, session: Session, rng: np.random.Generator) -> np.
     """
     num_samples = len(clean)
     size = fft.next_fast_len(num_samples + len(session.impulse), real=True)
-    wet = fft.irfft(fft.rfft(clean, size) * fft.rfft(session.impulse, size), size)[:num_samples]
+    spectrum = fft.rfft(clean.astype(np.float32), size) * fft.rfft(session.impulse, size)
+    wet = fft.irfft(spectrum, size)[:num_samples].astype(np.float64)
     start = int(rng.integers(len(session.noise)))
     noise = np.take(session.noise, np.arange(start, start + num_samples), mode="wrap")
     snr_db = session.snr_db + rng.uniform(-2.0, 2.0)

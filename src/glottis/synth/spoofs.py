@@ -108,10 +108,11 @@ def _spectra(speech: Speech) -> np.ndarray:
 def _rising(middle_hz: float, width_hz: float) -> np.ndarray:
     """(F,) share of noise in the power: a step at ``middle_hz``, soft over ``width_hz``."""
     hz = np.linspace(0.0, SAMPLE_RATE / 2, vocoder.FFT_SIZE // 2 + 1)
-    return np.asarray(np.clip(0.5 + 0.5 * np.tanh((hz - middle_hz) / width_hz), 0.01, 0.99))
+    share = np.clip(0.5 + 0.5 * np.tanh((hz - middle_hz) / width_hz), 0.01, 0.99)
+    return np.asarray(share, np.float32)
 
 
-_NO_NOISE = np.zeros(vocoder.FFT_SIZE // 2 + 1)
+_NO_NOISE = np.zeros(vocoder.FFT_SIZE // 2 + 1, np.float32)
 
 
 def _excited(
@@ -123,7 +124,7 @@ def _excited(
 ) -> np.ndarray:
     """The envelope (T, F) as sound: noise where unvoiced, pulses and ``noise_share`` (F,) else."""
     num_samples = len(speech.samples)
-    share = np.where(speech.voiced[:, None], noise_share, 1.0)
+    share = np.where(speech.voiced[:, None], noise_share, np.float32(1.0))
     tonal = envelope * np.sqrt(1.0 - share)
     pulses = vocoder.buzz(tonal, speech.f0_hz, speech.voiced, num_samples, rng, phase)
     return np.asarray(pulses + vocoder.hiss(envelope * np.sqrt(share), num_samples, rng))

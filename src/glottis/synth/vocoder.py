@@ -23,11 +23,11 @@ _FLOOR = 1e-5
 
 
 def amplitude_spectra(samples: np.ndarray, num_frames: int) -> np.ndarray:
-    """(S,) -> (T, F) amplitude densities of Hann-windowed frames of 25 ms."""
+    """(S,) -> (T, F) float32 amplitude densities of Hann-windowed frames of 25 ms."""
     window = np.hanning(_WINDOW + 1)[:-1]
+    window /= np.sqrt(np.sum(window**2))
     frames = tract.frame(samples, FRAME_HOP, _WINDOW, num_frames) * window
-    spectra = np.abs(fft.rfft(frames, FFT_SIZE, axis=1))
-    return np.asarray(spectra / np.sqrt(np.sum(window**2)))
+    return np.asarray(np.abs(fft.rfft(frames.astype(np.float32), FFT_SIZE, axis=1)))
 
 
 def cepstral_envelope(spectra: np.ndarray, order: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def linear_prediction_envelope(spectra: np.ndarray, order: int) -> np.ndarray:
 
     Makhoul, "Linear prediction: a tutorial review", Proc. IEEE 1975, equations 38a-e.
     """
-    correlation = fft.irfft(spectra**2, axis=1)[:, : order + 1]
+    correlation = fft.irfft(spectra.astype(np.float64) ** 2, axis=1)[:, : order + 1]
     # A Gaussian lag window widens the poles by some 40 Hz: a single harmonic is not a resonance.
     correlation *= np.exp(-0.5 * (2.0 * np.pi * 40.0 / SAMPLE_RATE * np.arange(order + 1)) ** 2)
     correlation[:, 0] = correlation[:, 0] * (1.0 + 1e-5) + _FLOOR**2
@@ -97,7 +97,8 @@ def buzz(
     rows = np.minimum(np.round(pulses.times / FRAME_HOP).astype(np.int64), len(voiced) - 1)
     keep = voiced[rows]
     rows, times, periods = rows[keep], pulses.times[keep], pulses.periods_s[keep]
-    spectra = envelope[rows] * np.sqrt(periods * SAMPLE_RATE)[:, None]
+    spectra = envelope[rows].astype(np.float32)
+    spectra *= np.sqrt(periods * SAMPLE_RATE).astype(np.float32)[:, None]
     starts, remainder = source.split_times(times, FFT_SIZE)
     if phase == "minimum":
         spectra = _minimum_phase(spectra) * _dispersion(0.0, 0.003)
@@ -116,7 +117,7 @@ def _dispersion(first_s: float, last_s: float) -> np.ndarray:
     """
     bins = np.arange(FFT_SIZE // 2 + 1) * (2.0 * np.pi / FFT_SIZE)
     sweep = 0.5 * (last_s - first_s) / np.pi * bins**2
-    return np.asarray(np.exp(-1j * SAMPLE_RATE * (first_s * bins + sweep)))
+    return np.exp(-1j * SAMPLE_RATE * (first_s * bins + sweep)).astype(np.complex64)
 
 
 def hiss(envelope: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -124,7 +125,9 @@ def hiss(envelope: np.ndarray, num_samples: int, rng: np.random.Generator) -> np
     window = np.hanning(2 * FRAME_HOP + 1)[:-1]
     white = rng.standard_normal(num_samples)
     frames = tract.frame(white, FRAME_HOP, 2 * FRAME_HOP, len(envelope)) * window
-    shaped = fft.irfft(fft.rfft(frames, FFT_SIZE, axis=1) * envelope, FFT_SIZE, axis=1)
+    spectra = fft.rfft(frames.astype(np.float32), FFT_SIZE, axis=1)
+    spectra *= envelope
+    shaped = fft.irfft(spectra, FFT_SIZE, axis=1)
     return tract.overlap_add(shaped, FRAME_HOP, num_samples, FRAME_HOP)
 
 
