@@ -30,7 +30,7 @@ demo: $(STAMP)  ## no data needed: synthetic talkers -> pack -> train both tasks
 	$(BIN)/glottis demo --out runs/demo
 
 test: $(DEV)  ## the default test suite (no network, no GPU)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(DEV)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
