@@ -18,7 +18,9 @@ from glottis.train.schedule import (
 
 
 def factors(schedule: Schedule, steps: int) -> list[float]:
-    return [schedule.factor(torch.tensor(float(n))).item() for n in range(steps)]
+    return [
+        schedule.factor(torch.tensor(float(n), dtype=torch.float64)).item() for n in range(steps)
+    ]
 
 
 def test_cosine_goes_from_the_peak_to_its_share_at_the_last_step() -> None:

@@ -11,7 +11,7 @@ import typer
 from glottis.cli._output import JSON_OPTION, Bar, print_json
 from glottis.cli.listing import recipe_folder
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 SYNTHETIC = "SYNTHETIC: computer-made talkers; these numbers say nothing about people"
 

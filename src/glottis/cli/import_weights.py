@@ -8,7 +8,7 @@ import typer
 
 from glottis.cli._output import JSON_OPTION, print_json
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 
 from glottis.cli._output import JSON_OPTION, print_json, print_table
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 SCALARS_SHOWN = 16  # tensors up to this many values are shown as learned weights
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -93,6 +94,19 @@ def top(
         typer.echo(ctx.get_help())
 
 
+def _resume_with_value(arguments: list[str]) -> list[str]:
+    """``--resume`` may stand alone; the option parser wants a value: ``newest``."""
+    result = []
+    for index, word in enumerate(arguments):
+        result.append(word)
+        following = arguments[index + 1] if index + 1 < len(arguments) else ""
+        if word == "--resume" and not (Path(following) / "state.pt").is_file():
+            if "step-" in following or following.startswith("checkpoints"):
+                continue  # meant as a checkpoint: the verb says what is wrong with it
+            result.append("newest")
+    return result
+
+
 def main() -> None:
     """Entry point: runs a verb and turns our errors into two lines and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -100,7 +114,7 @@ def main() -> None:
     for noisy in ("matplotlib", "PIL", "libav"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        app()
+        app(_resume_with_value(sys.argv[1:]))
     except ToolkitError as error:
         typer.echo(f"glottis: {error}", err=True)
         sys.exit(error.exit_code)

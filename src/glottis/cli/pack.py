@@ -12,7 +12,7 @@ from glottis.cli._output import JSON_OPTION, Bar, print_json
 if TYPE_CHECKING:
     from glottis.audio import PackReport
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()

@@ -8,7 +8,9 @@ import typer
 
 from glottis.cli._output import JSON_OPTION, print_json
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
+
+NEWEST = "newest"
 
 
 @app.command()
@@ -16,9 +18,11 @@ def train(
     recipe: Path = typer.Argument(..., help="YAML recipe; see 'glottis recipes'."),
     overrides: list[str] = typer.Argument(None, help="key=value, checked like the recipe."),
     out: Path = typer.Option(None, "--out", help="Run folder; default runs/RECIPE."),
-    resume: bool = typer.Option(False, "--resume", help="Continue the run in the folder."),
-    checkpoint: Path = typer.Option(
-        None, "--from", help="With --resume: continue from this checkpoint, not the newest."
+    resume: str = typer.Option(
+        None,
+        "--resume",
+        metavar="[CHECKPOINT]",
+        help="Continue the run in the folder, after its newest checkpoint or after this one.",
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -30,10 +34,17 @@ def train(
 
     folder = out if out is not None else Path("runs") / recipe.stem
     loaded = load_recipe(recipe, overrides or [])
-    result = train_recipe(loaded, folder, resume=resume, checkpoint=checkpoint)
+    checkpoint = None if resume in (None, NEWEST) else Path(resume)
+    result = train_recipe(loaded, folder, resume=resume is not None, checkpoint=checkpoint)
     if as_json:
         print_json(result)
-    else:
-        typer.echo(f"finished: {folder}")
-        for key, value in result.items():
-            typer.echo(f"  {key}: {value}")
+        return
+    typer.echo(f"finished: {folder} after {result['steps']} steps in {result['seconds']:.0f} s")
+    if result["best_step"] is not None:
+        typer.echo(
+            f"best: step {result['best_step']}, development EER "
+            f"{100 * result['best_development']:.2f} %"
+        )
+    if result["quarantined"]:
+        typer.echo(f"{result['quarantined']} broken files were left out (quarantine.jsonl)")
+    typer.echo(f"checkpoint: {result['checkpoint']}")

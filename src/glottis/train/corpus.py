@@ -78,6 +78,8 @@ def open_corpus(
         train.check(root).raise_if_bad(root)
     if dev_seen is not None:
         require_disjoint({"train": train, DEV_SEEN: dev_seen}, allow=allow)
+    if allow:
+        log.warning("rules that this run breaks on purpose: %s", ", ".join(allow))
     log.info("%d training clips, %d speakers", len(train), len(train.speakers()))
     return Corpus(
         root=root,

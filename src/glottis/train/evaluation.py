@@ -22,6 +22,7 @@ from glottis.data import (
     DevelopmentProtocol,
     DevelopmentTrials,
     Manifest,
+    check_trials,
     raise_stops,
     require_disjoint,
     require_protocol,
@@ -95,6 +96,9 @@ class SpeakerSelection:
     def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
         self.trials = DevelopmentTrials.read(path)
         require_trials(self.trials, corpus.manifest, allow=corpus.allow)
+        for finding in check_trials(self.trials, corpus.manifest):
+            if finding.severity == "warn":
+                log.warning("%s: %s", finding, finding.why)
         rows = corpus.manifest.take(self.trials.rows(corpus.manifest))
         require_disjoint({"train": corpus.train, "dev": rows}, allow=corpus.allow)
         refuse_evaluation_rows(rows, self.trials.source, corpus.allow)

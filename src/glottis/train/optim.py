@@ -74,7 +74,8 @@ class Optimiser:
     ) -> None:
         self.schedule, self.device = schedule, device
         self.peak = config.rate
-        self.applied = torch.zeros((), dtype=torch.float64, device=device)
+        exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self.applied = torch.zeros((), dtype=exact, device=device)
         self.groups = parameter_groups(
             embedder,
             head,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import platform
 import sys
 import time
@@ -26,6 +27,8 @@ from glottis.files import write_json, write_text
 from glottis.train.checkpoint import CheckpointFolder
 from glottis.train.recipe import Recipe
 from glottis.version import __version__
+
+log = logging.getLogger(__name__)
 
 
 def code_hash() -> str:
@@ -110,6 +113,8 @@ class Run:
                 fix="restore the data, or choose another --out",
                 rule="C8" if resume else "C9",
             )
+        if old["identity"]["code"] != self.identity["code"]:
+            log.warning("the code has changed since the run in %s was started", self.folder)
         if not resume and self.checkpoints.latest() is not None:
             raise ConfigError(
                 f"{self.folder} holds this run already, with checkpoints",

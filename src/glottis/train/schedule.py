@@ -85,7 +85,7 @@ class Schedule:
 
     def factor(self, applied: Tensor) -> Tensor:
         """Share of the peak rate for the step after ``applied`` applied ones."""
-        n = applied.to(torch.float64)
+        n = applied
         after = n - self.warmup
         progress = (after / max(1, self.rest - 1)).clamp(0, 1)
         if self.kind == "cosine":
