@@ -13,8 +13,10 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command()
 def detect(
-    checkpoint: Path = typer.Argument(..., help="Run, checkpoint or imported model."),
-    files: list[Path] = typer.Argument(..., help="Audio files."),
+    checkpoint: Path = typer.Argument(
+        ..., metavar="CHECKPOINT", help="Run, checkpoint or imported model."
+    ),
+    files: list[Path] = typer.Argument(..., metavar="FILES", help="Audio files."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Is it a live human or a deepfake?  Higher scores are more human.
@@ -28,10 +30,12 @@ def detect(
         print_json([answer.to_dict() for answer in answers])
         return
     print_table(
-        ["file", "score", "threshold", "decision", "segments", "notes"],
-        [
-            (a.file, round(a.score, 3), a.threshold, a.decision, a.segments, "; ".join(a.notes))
-            for a in answers
-        ],
+        ["file", "score", "decision", "segments"],
+        [(a.file, f"{a.score:.3f}", a.decision, a.segments) for a in answers],
     )
+    if answers[0].threshold is not None:
+        typer.echo(f"bonafide from a score of {answers[0].threshold:.3f} on")
     typer.echo(answers[0].meaning)
+    for answer in answers:
+        for note in answer.notes:
+            typer.echo(f"note: {note}")

@@ -6,17 +6,21 @@ from pathlib import Path
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, print_json
+from glottis.cli._output import JSON_OPTION, print_json, require_writable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def embed(
-    checkpoint: Path = typer.Argument(..., help="Run, checkpoint or imported model."),
-    files: list[Path] = typer.Argument(..., help="Audio files."),
-    out: Path = typer.Option(..., "--out", help="Parquet file: id, embedding (unit length)."),
-    dim: int = typer.Option(None, "--dim", help="Only the first values, then unit length."),
+    checkpoint: Path = typer.Argument(
+        ..., metavar="CHECKPOINT", help="Run, checkpoint or imported model."
+    ),
+    files: list[Path] = typer.Argument(..., metavar="FILES", help="Audio files."),
+    out: Path = typer.Option(
+        ..., "--out", metavar="FILE", help="Parquet file: utterance, embedding (unit length)."
+    ),
+    dim: int = typer.Option(None, "--dim", help="Only the first values, unit length again."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Audio files into embeddings of unit length.
@@ -25,7 +29,8 @@ def embed(
     """
     from glottis.score.answer import embed_files
 
-    embeddings = embed_files(checkpoint, files, dim)
+    require_writable(out)
+    embeddings = embed_files(checkpoint, list(dict.fromkeys(files)), dim)  # each file once
     embeddings.save(out)
     rows, size = embeddings.matrix.shape
     if as_json:

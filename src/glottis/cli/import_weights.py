@@ -6,17 +6,23 @@ from pathlib import Path
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, print_json
+from glottis.cli._output import JSON_OPTION, print_json, require_folder
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def import_weights(
-    arch: str = typer.Argument(..., help="Architecture; see 'glottis models'."),
-    file: Path = typer.Argument(..., help="Official weights: .pth, .pt or .safetensors."),
-    destination: Path = typer.Argument(..., help="Folder for the model in our format."),
-    options: list[str] = typer.Argument(None, help="key=value options of the architecture."),
+    arch: str = typer.Argument(..., metavar="ARCH", help="Architecture; see 'glottis models'."),
+    file: Path = typer.Argument(
+        ..., metavar="FILE", help="Official weights: .pth, .pt or .safetensors."
+    ),
+    destination: Path = typer.Argument(
+        ..., metavar="DST", help="Folder for the model in our format."
+    ),
+    options: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE", help="Options of the architecture."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Official weights into our format, every tensor accounted for.
@@ -26,6 +32,7 @@ def import_weights(
     from glottis.configfile import apply_overrides
     from glottis.models import import_with_report, save_model
 
+    require_folder(destination)
     tree = apply_overrides({}, options or [])
     model, report = import_with_report(arch, file, **tree)
     save_model(model, destination, {"imported_from": file.name})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,24 @@ from glottis.cli._output import JSON_OPTION, print_json, print_table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
-NAME = typer.Argument(None, help="Show the options of this one.")
+NAME = typer.Argument(None, metavar="NAME", help="Show the options of this one.")
 
 
-def _show(registry: Any, name: str | None, as_json: bool) -> None:
+def _show(registry: Any, name: str | None, as_json: bool, facts: tuple[str, ...] = ()) -> None:
+    """The table of a registry, or the options of one entry.  facts: attributes worth a column."""
     if name is None:
-        rows = [(entry.name, entry.summary) for entry in registry]
+        rows = [
+            {
+                "name": entry.name,
+                **{fact: getattr(entry.target, fact) for fact in facts},
+                "summary": _about(entry) if "input" in facts else entry.summary,
+            }
+            for entry in registry
+        ]
         if as_json:
-            print_json([{"name": n, "summary": s} for n, s in rows])
+            print_json(rows)
         else:
-            print_table(["name", "summary"], rows)
+            print_table(["name", *facts, "summary"], [list(row.values()) for row in rows])
         return
     import inspect
 
@@ -38,25 +47,40 @@ def _show(registry: Any, name: str | None, as_json: bool) -> None:
     )
 
 
+def _about(entry: Any) -> str:
+    """What a network is: the first line of its file (its class speaks of shapes)."""
+    text = sys.modules[entry.module].__doc__ or entry.summary
+    return str(text).splitlines()[0]
+
+
 @app.command()
 def models(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
-    """Networks that can be trained.  Example: glottis models aasist"""
+    """Networks that can be trained.
+
+    Example: glottis models aasist
+    """
     from glottis.models import MODELS
 
-    _show(MODELS, name, as_json)
+    _show(MODELS, name, as_json, ("task", "input"))
 
 
 @app.command()
 def losses(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
-    """Loss heads.  Example: glottis losses aam_softmax"""
+    """Loss heads.
+
+    Example: glottis losses aam_softmax
+    """
     from glottis.losses import LOSSES
 
-    _show(LOSSES, name, as_json)
+    _show(LOSSES, name, as_json, ("task", "batch"))
 
 
 @app.command()
 def corpora(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
-    """Corpora that 'glottis prepare' reads.  Example: glottis corpora asvspoof2019"""
+    """Corpora that 'glottis prepare' reads.
+
+    Example: glottis corpora asvspoof2019
+    """
     from glottis.data.corpora import CORPORA
 
     _show(CORPORA, name, as_json)
@@ -64,7 +88,10 @@ def corpora(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
 
 @app.command()
 def recipes(as_json: bool = JSON_OPTION) -> None:
-    """Recipes that come with Glottis.  Example: glottis recipes"""
+    """Recipes that come with Glottis.
+
+    Example: glottis recipes
+    """
     from glottis.configfile import read_tree
 
     rows = []

@@ -5,16 +5,17 @@ Exit codes: 0 ok, 1 the check or run failed, 2 the request was wrong (cause and 
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import io
 import logging
 import sys
-from pathlib import Path
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from glottis.errors import ToolkitError
+from glottis.errors import ConfigError, ToolkitError
 from glottis.version import __version__
 
 # verb -> (module in glottis.cli, one line for the overview); shown in this order
@@ -39,6 +40,12 @@ VERBS = {
 }
 
 
+WRONG_PATH = (
+    *(FileNotFoundError, FileExistsError, PermissionError),
+    *(IsADirectoryError, NotADirectoryError),
+)
+
+
 class Verbs(TyperGroup):
     """Loads the file of a verb when it is called; the overview needs none of them."""
 
@@ -55,6 +62,23 @@ class Verbs(TyperGroup):
             command = command.commands[cmd_name]
         command.name = cmd_name
         return command
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            close = difflib.get_close_matches(name, VERBS, n=1)
+            hint = f"did you mean '{close[0]}'? " if close else ""
+            raise ConfigError(
+                f"there is no verb '{name}'", fix=f"{hint}'glottis --help' lists them"
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # before typer's own handler, which says nothing
+            typer.echo("glottis: interrupted; what was saved is intact", err=True)
+            raise typer.Exit(130) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         formatter.write_usage("glottis", "VERB [OPTIONS] ...")
@@ -75,7 +99,6 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     cls=Verbs,
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -94,35 +117,24 @@ def top(
         typer.echo(ctx.get_help())
 
 
-def _resume_with_value(arguments: list[str]) -> list[str]:
-    """``--resume`` may stand alone; the option parser wants a value: ``newest``."""
-    result = []
-    for index, word in enumerate(arguments):
-        result.append(word)
-        following = arguments[index + 1] if index + 1 < len(arguments) else ""
-        if word == "--resume" and not (Path(following) / "state.pt").is_file():
-            if "step-" in following or following.startswith("checkpoints"):
-                continue  # meant as a checkpoint: the verb says what is wrong with it
-            result.append("newest")
-    return result
-
-
 def main() -> None:
     """Entry point: runs a verb and turns our errors into two lines and an exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("glottis").setLevel(logging.INFO)
     for noisy in ("matplotlib", "PIL", "libav"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
-        app(_resume_with_value(sys.argv[1:]))
+        app()
     except ToolkitError as error:
         typer.echo(f"glottis: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("glottis: interrupted; what was saved is intact", err=True)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(0)
+    except OSError as error:  # a path that is not what it should be, a full disk
+        name = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"glottis: {name}{error.strerror or error}", err=True)
+        sys.exit(2 if isinstance(error, WRONG_PATH) else 1)
 
 
 if __name__ == "__main__":

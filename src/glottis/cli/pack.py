@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, Bar, print_json
+from glottis.cli._output import JSON_OPTION, Bar, duration_text, print_json, size_text
 
 if TYPE_CHECKING:
     from glottis.audio import PackReport
@@ -17,19 +17,22 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command()
 def pack(
-    manifest: Path = typer.Argument(..., help="CSV or Parquet manifest."),
-    destination: Path = typer.Argument(..., help="Folder for the store."),
-    root: Path = typer.Option(None, help="Folder of the audio; default: the manifest's folder."),
+    manifest: Path = typer.Argument(..., metavar="MANIFEST", help="CSV or Parquet table."),
+    destination: Path = typer.Argument(..., metavar="DST", help="Folder for the store."),
+    root: Path = typer.Option(
+        None, metavar="DIR", help="Folder of the audio; default: the manifest's folder."
+    ),
     codec: str = typer.Option("pcm16", help="pcm16 (fast) or flac (about 60 % of the disk)."),
-    sample_rate: int = typer.Option(16000, help="Rate of the store in Hz."),
-    workers: int = typer.Option(None, help="Processes; default: one per core."),
+    sample_rate: int = typer.Option(16000, min=8000, max=48000, help="Rate of the store in Hz."),
+    workers: int = typer.Option(None, min=0, help="Processes; default: one per core."),
     budget: int = typer.Option(
-        None, help="Broken files to leave out before giving up; default 1 % (at least 10)."
+        None, min=0, help="Broken files to leave out before giving up; default 1 % (at least 10)."
     ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Decode a corpus once, in parallel; kill it and call it again to go on.
 
+    \b
     Example: glottis pack data/voices/manifest.parquet data/voices/store --root ~/voices
     """
     from glottis.audio import PackItem, estimate
@@ -48,8 +51,8 @@ def pack(
     size = estimate(items, kind, sample_rate, dst=destination)
     if not as_json:
         typer.echo(
-            f"{len(items)} clips, about {size.seconds / 3600:.2f} h -> {size.bytes / 2**20:.0f} MB "
-            f"({size.free_bytes / 2**20:.0f} MB free)"
+            f"{len(items):,} clips, about {duration_text(size.seconds)} -> {size_text(size.bytes)} "
+            f"({size_text(size.free_bytes)} free)"
         )
     bar = Bar("packing")
     report = pack_store(
@@ -73,8 +76,8 @@ def _tell(report: PackReport) -> None:
     else:
         resumed = f", {report.num_resumed} of them before" if report.num_resumed else ""
         typer.echo(
-            f"{report.num_utterances} clips{resumed}, {report.duration_s / 3600:.2f} h, "
-            f"{report.num_bytes / 2**20:.0f} MB in {report.wall_s:.1f} s -> {report.path}"
+            f"{report.num_utterances:,} clips{resumed}, {duration_text(report.duration_s)}, "
+            f"{size_text(report.num_bytes)} in {report.wall_s:.1f} s -> {report.path}"
         )
     for code, number in report.warnings.items():
         typer.echo(f"  {number} clips: {code} (see warnings.jsonl)")

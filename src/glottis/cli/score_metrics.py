@@ -6,19 +6,25 @@ from pathlib import Path
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, print_json
+from glottis.cli._output import JSON_OPTION, print_json, print_result
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def score_metrics(
-    scores: Path = typer.Argument(..., help="Score file of any toolkit."),
-    key: Path = typer.Option(None, help="Trial list or protocol, if the file has no labels."),
-    asv: Path = typer.Option(None, help="Verification scores of the corpus, for t-DCF."),
+    scores: Path = typer.Argument(..., metavar="SCORES", help="Score file of any toolkit."),
+    key: Path = typer.Option(
+        None, metavar="FILE", help="Trial list or protocol, if the file has no labels."
+    ),
+    asv: Path = typer.Option(
+        None, metavar="FILE", help="Verification scores of the corpus, for t-DCF."
+    ),
     layout: str = typer.Option(None, help="Layout of the score file, where it cannot be told."),
     subset: str = typer.Option(None, help="Subset of an ASVspoof 2021 key; default eval."),
-    calibrated: bool = typer.Option(False, help="The scores are log-likelihood ratios."),
+    calibrated: bool = typer.Option(
+        False, "--calibrated", help="The scores are log-likelihood ratios."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """EER, minDCF, actDCF, Cllr, t-DCF with intervals from a score file.
@@ -31,6 +37,8 @@ def score_metrics(
         scores, key, asv=asv, layout=layout, subset=subset, calibrated=calibrated
     )
     if as_json:
-        print_json(report.result.to_dict() | {"remarks": list(report.remarks)})
-    else:
-        typer.echo(report.to_markdown())
+        print_json(report.to_dict())
+        return
+    for remark in report.remarks:
+        typer.echo(remark)
+    print_result(report.result)

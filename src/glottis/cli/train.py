@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
-from glottis.cli._output import JSON_OPTION, print_json
+from glottis.cli._output import JSON_OPTION, print_json, require_folder
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 NEWEST = "newest"
 
 
-@app.command()
+class TrainCommand(TyperCommand):
+    """Knows that the value of ``--resume`` may be left out; the parser of options does not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """A word after ``--resume`` is its value unless it is an option, an override or a file."""
+        words: list[str] = []
+        for word, following in zip(args, [*args[1:], "-"], strict=True):
+            words.append(word)
+            other = following.startswith("-") or "=" in following or Path(following).is_file()
+            if word == "--resume" and other:
+                words.append(NEWEST)
+        return super().parse_args(ctx, words)
+
+
+@app.command(cls=TrainCommand)
 def train(
-    recipe: Path = typer.Argument(..., help="YAML recipe; see 'glottis recipes'."),
-    overrides: list[str] = typer.Argument(None, help="key=value, checked like the recipe."),
-    out: Path = typer.Option(None, "--out", help="Run folder; default runs/RECIPE."),
+    recipe: Path = typer.Argument(
+        ..., metavar="RECIPE", help="YAML recipe; see 'glottis recipes'."
+    ),
+    overrides: list[str] = typer.Argument(
+        None, metavar="KEY=VALUE", help="Changes of the recipe, checked like it."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="Run folder; default runs/RECIPE."),
     resume: str = typer.Option(
         None,
         "--resume",
@@ -28,11 +48,13 @@ def train(
 ) -> None:
     """Train a recipe.  Kill it at any moment: --resume continues bit for bit.
 
+    \b
     Example: glottis train recipes/speech_resnetse34l.yaml optim.rate=5e-4 --out runs/first
     """
     from glottis.train import load_recipe, train_recipe
 
     folder = out if out is not None else Path("runs") / recipe.stem
+    require_folder(folder)
     loaded = load_recipe(recipe, overrides or [])
     checkpoint = None if resume in (None, NEWEST) else Path(resume)
     result = train_recipe(loaded, folder, resume=resume is not None, checkpoint=checkpoint)

@@ -13,9 +13,11 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 @app.command()
 def verify(
-    checkpoint: Path = typer.Argument(..., help="Run, checkpoint or imported model."),
-    first: Path = typer.Argument(..., help="An audio file."),
-    second: Path = typer.Argument(..., help="Another audio file."),
+    checkpoint: Path = typer.Argument(
+        ..., metavar="CHECKPOINT", help="Run, checkpoint or imported model."
+    ),
+    first: Path = typer.Argument(..., metavar="A", help="An audio file."),
+    second: Path = typer.Argument(..., metavar="B", help="Another audio file."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Do two files hold the same voice?
