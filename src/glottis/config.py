@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import sys
 import types
 import typing
@@ -351,14 +352,25 @@ def options(cls: type[Config]) -> list[dict[str, str]]:
     rows = []
     for name, field in cls.__pydantic_fields__.items():
         annotation = field.annotation
-        kind = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-        default = "required" if field.is_required() else str(field.get_default())
+        default = "required"
+        if not field.is_required():
+            default = str(field.get_default(call_default_factory=True))
         rows.append(
             {
                 "key": name,
-                "type": kind.replace("typing.", "").replace("glottis.", ""),
+                "type": _type_text(annotation),
                 "default": default,
                 "meaning": field.description or "",
             }
         )
     return rows
+
+
+def _type_text(annotation: object) -> str:
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return " | ".join(_type_text(option) for option in typing.get_args(annotation))
+    if annotation is type(None):
+        return "None"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    return re.sub(r"\b(\w+\.)+(?=\w)", "", str(annotation))  # without the modules
