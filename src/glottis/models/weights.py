@@ -7,14 +7,12 @@ report = load_weights(model, state, new=("network.embedding.*",))
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -123,7 +121,9 @@ def import_weights(
     the file where they can; ``options`` and ``features`` overrule them.
     Raises `ModelError` unless every tensor of the model is in the file and none is left over.
     """
-    return import_with_report(arch, file, features=features, **options)[0]
+    model, report = import_with_report(arch, file, features=features, **options)
+    _log.info("%s: %s", file, report)
+    return model
 
 
 def import_with_report(
@@ -150,7 +150,6 @@ def import_with_report(
         )
     except ModelError as error:
         raise ModelError(f"{file} as {arch}: {error.seen}", why=error.why, fix=error.fix) from None
-    _log.info("%s: %s", file, report)
     return model, report
 
 
@@ -163,8 +162,8 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, safetensors.SafetensorError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # the readers raise anything, IndexError included, on other files
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"{path} cannot be read as weights: {reason}",
             why="only plain tensors are read, because a pickle can run any code",
