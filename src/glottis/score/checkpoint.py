@@ -70,7 +70,7 @@ class Clips:
                 f"{len(missing)} of {len(paths)} clips are not below {self.root}, the first is "
                 f"{missing[0]}",
                 why="skipped trials would make another, easier list",
-                fix="give --root, or --manifest for lists of utterance names",
+                fix="give --root; for utterance names --manifest, or the protocol's --pattern",
                 rule="P7",
             )
         return FileSource(self.root, paths, sample_rate, cache_mb=0)
@@ -169,7 +169,7 @@ def _spoof(
         tables = {name: rows.column(name) for name in conditions}
         tables = {name: values for name, values in tables.items() if len(set(values)) > 1}
     else:
-        keys = [clips.pattern.format(utterance=name) for name in protocol.utterance]
+        keys = [clips.pattern.replace("{utterance}", name) for name in protocol.utterance]
     source = clips.source(keys, rows, model.sample_rate)
     scores = detect_clips(model, protocol.utterance, source, extraction)
     result: Result = evaluate_spoof(scores, protocol, tables, how=how)
@@ -236,6 +236,8 @@ def open_clips(
     known_root, known_manifest, known_store = clips_of_run(checkpoint)
     if root is None and manifest is None and store is None:
         root, manifest, store = known_root, known_manifest, known_store
+    if store is not None and manifest is None:
+        raise DataError("a packed store alone does not say who speaks", fix="give --manifest too")
     if root is None:
         root = manifest.parent if manifest is not None else Path()
     if not root.is_dir():
