@@ -72,8 +72,8 @@ class FileCheck:
             raise DataError(
                 f"{root}: {self.text()}",
                 why="a run on half a corpus has numbers that compare with nothing",
-                fix="complete the corpus or remove these rows; data.root must be the folder that "
-                "the paths start from",
+                fix="complete the corpus or remove these rows; data.root (--root) must be the "
+                "folder that the paths start from",
                 rule="P11",
             )
 

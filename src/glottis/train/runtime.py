@@ -30,14 +30,14 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(
-            f"'{name}' is not a device", fix="runtime.device: auto, cpu, cuda, cuda:1 or mps"
+            f"'{name}' is not a device", fix="give auto, cpu, cuda, cuda:1 or mps"
         ) from None
     missing = (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )
     if missing:
         raise ConfigError(
-            f"runtime.device is '{name}', and this machine has none", fix="use auto or cpu"
+            f"the device is '{name}', and this machine has none", fix="use auto or cpu"
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there are {torch.cuda.device_count()} GPUs, no '{name}'")
