@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -29,6 +30,7 @@ def profile(
 
     Example: glottis profile recipes/speech_resnetse34l.yaml --out runs/profile
     """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # its lines are for its authors
     from glottis.train import load_recipe
     from glottis.train.profiling import profile_recipe
 

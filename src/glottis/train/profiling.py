@@ -55,8 +55,11 @@ def profile_recipe(
 
     Nothing else is kept: the run folder that the steps need is a temporary one.
     """
-    if active < 1 or wait < 0 or warmup < 0:
-        raise ConfigError("a profile needs --active of at least 1; --wait and --warmup may be 0")
+    if active < 1 or wait < 0 or warmup < 1:
+        raise ConfigError(
+            f"a profile of wait {wait}, warmup {warmup} and active {active} steps",
+            fix="warmup and active are at least 1: the first recorded step is not like the others",
+        )
     out.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="profile-", dir=out))
     try:
@@ -113,10 +116,12 @@ def _profile(
 
 def _heaviest(profiler: torch.profiler.profile, device: torch.device) -> tuple[Operator, ...]:
     on_gpu = device.type == "cuda"
+    recorded: Any = profiler  # events() has no types
+    python = {event.name for event in recorded.events() if event.is_python_function}
     events = [
         (float(e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1000, e)
         for e in profiler.key_averages(group_by_input_shape=True)
-        if not e.key.startswith("ProfilerStep")
+        if not e.key.startswith("ProfilerStep") and e.key not in python
     ]
     total = sum(ms for ms, _ in events) or 1.0
     events.sort(key=lambda pair: -pair[0])
