@@ -16,7 +16,7 @@ app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 DEFAULT = Path("runs")
 QUIET_SECONDS = 120.0  # a log without a line for so long: the run was killed
-LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (\w+) ", re.MULTILINE)
+LOG_LINE = re.compile(r"^\d{4}-\d\d-\d\d \S+ (\w+) \S+ (.*)$", re.MULTILINE)
 
 
 @app.command()
@@ -96,13 +96,14 @@ def _row(path: Path) -> dict[str, Any] | None:
 
 
 def _state(folder: Path) -> str:
-    """``finished``; ``failed`` with an error; ``running`` while it says something; ``stopped``."""
+    """finished; failed (with an error); stopped (interrupted, or silent: killed); else running."""
     if (folder / "finished.json").exists():
         return "finished"
     log = folder / "train.log"
     if not log.exists():
         return "stopped"
-    levels = LOG_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
-    if levels and levels[-1] == "ERROR":
-        return "failed"
+    lines = LOG_LINE.findall(log.read_text(encoding="utf-8", errors="replace"))
+    level, text = lines[-1] if lines else ("", "")
+    if text.startswith("stopped: "):
+        return "failed" if level == "ERROR" else "stopped"
     return "running" if time.time() - log.stat().st_mtime < QUIET_SECONDS else "stopped"

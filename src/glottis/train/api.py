@@ -15,6 +15,7 @@ from glottis.errors import ConfigError
 from glottis.files import write_json
 from glottis.train import distributed
 from glottis.train.assemble import assemble
+from glottis.train.checkpoint import resumable
 from glottis.train.engine import State, Trainer
 from glottis.train.recipe import Recipe
 
@@ -31,10 +32,12 @@ def train_recipe(
     """Train; returns what happened, which is also in ``finished.json``.
 
     out: run folder.  resume: continue the run in it (from its start if it has no checkpoint yet).
-    checkpoint: continue from this one instead of the newest.
+    checkpoint: continue from this one (a checkpoint, or a run folder: its newest) instead.
     """
-    if checkpoint is not None and not resume:
-        raise ConfigError("a checkpoint to continue from was given without resume", fix="--resume")
+    if checkpoint is not None:
+        if not resume:
+            raise ConfigError("a checkpoint to continue from was given without resume")
+        checkpoint = resumable(checkpoint)
     with _logged(out) as begin_log:
         trainer = assemble(recipe, out, resume=resume).trainer
         if trainer.run.primary:
@@ -113,9 +116,11 @@ def _logged(out: Path) -> Iterator[Any]:
 
     try:
         yield begin
-    except Exception as error:
-        if opened:
-            log.error("stopped: %s", error)
+    except (Exception, KeyboardInterrupt) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        level, reason = (logging.WARNING, "interrupted") if interrupted else (logging.ERROR, error)
+        for handler in opened:  # only the file: whoever catches the error shows it
+            handler.handle(log.makeRecord(log.name, level, "", 0, "stopped: %s", (reason,), None))
         raise
     finally:
         root.removeHandler(memory)

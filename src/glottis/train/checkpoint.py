@@ -98,14 +98,21 @@ class CheckpointFolder:
                 shutil.rmtree(doomed)
 
 
-def load_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
-    """The training state of a checkpoint; a newer format is refused."""
-    path = checkpoint / "state.pt"
-    if not path.exists():
+def resumable(path: Path) -> Path:
+    """The checkpoint that ``path`` means: itself, or the newest one of a run folder."""
+    newest = path / "checkpoints" / "latest"
+    checkpoint = newest if newest.exists() else path
+    if not (checkpoint / "state.pt").is_file():
         raise ModelError(
-            f"{checkpoint} is not a checkpoint to resume from: it has no state.pt",
+            f"{path} is not a checkpoint to resume from: it has no state.pt",
             fix="give a folder such as runs/x/checkpoints/step-00001200, or runs/x",
         )
+    return checkpoint
+
+
+def load_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
+    """The training state of a checkpoint; a newer format is refused."""
+    path = resumable(checkpoint) / "state.pt"
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:
