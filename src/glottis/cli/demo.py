@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, Bar, print_json
+from glottis.cli._output import JSON_OPTION, Bar, print_json, require_folder
 from glottis.cli.listing import recipe_folder
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -18,9 +18,13 @@ SYNTHETIC = "SYNTHETIC: computer-made talkers; these numbers say nothing about p
 
 @app.command()
 def demo(
-    out: Path = typer.Option(Path("runs/demo"), "--out", help="Folder for everything."),
-    workers: int = typer.Option(None, help="Processes that make the corpus; default: all cores."),
-    seed: int = typer.Option(0, help="Of the corpus."),
+    out: Path = typer.Option(
+        Path("runs/demo"), "--out", metavar="DIR", help="Folder for everything."
+    ),
+    workers: int = typer.Option(
+        None, min=0, help="Processes that make the corpus; default: all cores."
+    ),
+    seed: int = typer.Option(0, min=0, help="Of the corpus."),
     quick: bool = typer.Option(
         False, "--quick", help="A tiny corpus and a few steps: shows the way, not the numbers."
     ),
@@ -30,6 +34,7 @@ def demo(
 
     Example: glottis demo
     """
+    require_folder(out)
     result = run_demo(out, workers=workers, seed=seed, quick=quick, quiet=as_json)
     if as_json:
         print_json(result)
@@ -107,13 +112,16 @@ def _system(task: str, out: Path, listed: Path, quick: bool, quiet: bool) -> dic
     write_report(run / "report", done, title=title)
     training_curves(run / "report" / "curves.png", read_metrics(run), title=f"synthetic {task}")
     eer = done.result.metrics["eer"]
+    shown = (
+        f"EER {eer.text(percent=True)}" if eer.value is not None else "too few talkers for an EER"
+    )
     lines = [
         f"{cell.condition} {cell.value}: EER {cell.metrics['eer'].text(percent=True)}"
         for cell in done.result.cells
         if "eer" in cell.metrics
     ]
     return {
-        "text": f"EER {eer.text(percent=True)} on {listed.name} (synthetic; {eer.method})",
+        "text": f"{shown} on {listed.name} (synthetic; {eer.method})",
         "lines": lines,
         "result": done.result.to_dict(),
         "training": trained,

@@ -40,7 +40,7 @@ def prepare(
         max=1.0,
         help="Share of the speakers for the report; makes trials_test.txt too.",
     ),
-    seed: int = typer.Option(10, help="Of splits and trials."),
+    seed: int = typer.Option(10, min=0, help="Of splits and trials."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Read a corpus in its official layout into a manifest.
