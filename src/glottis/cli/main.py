@@ -20,7 +20,7 @@ from glottis.version import __version__
 
 # verb -> (module in glottis.cli, one line for the overview); shown in this order
 VERBS = {
-    "demo": ("demo", "no data needed: synthetic talkers -> pack -> train -> evaluate"),
+    "demo": ("demo", "no data needed: synthetic talkers, both models, results"),
     "prepare": ("prepare", "a corpus on disk -> a manifest"),
     "pack": ("pack", "decode a corpus once into a store that training reads fast"),
     "train": ("train", "train a recipe; kill it at any moment and --resume"),
@@ -98,6 +98,7 @@ class Verbs(TyperGroup):
 
 app = typer.Typer(
     cls=Verbs,
+    subcommand_metavar="VERB ...",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -127,7 +128,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        app(prog_name="glottis")
     except ToolkitError as error:
         typer.echo(f"glottis: {error}", err=True)
         sys.exit(error.exit_code)

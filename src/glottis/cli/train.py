@@ -21,7 +21,7 @@ class TrainCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """A word after ``--resume`` is its value unless it is an option, an override or a file."""
         words: list[str] = []
-        for word, following in zip(args, [*args[1:], "-"], strict=True):
+        for word, following in zip(args, [*args[1:], "-"], strict=False):
             words.append(word)
             other = following.startswith("-") or "=" in following or Path(following).is_file()
             if word == "--resume" and other:
