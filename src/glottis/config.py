@@ -16,7 +16,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
@@ -208,12 +208,8 @@ def _only(name: str) -> Any:
 
 def _config_type(annotation: Any) -> type[Config] | None:
     """The Config class in ``Config`` or ``Config | None``, else None."""
-    options = (
-        typing.get_args(annotation)
-        if typing.get_origin(annotation) in (Union, types.UnionType)
-        else (annotation,)
-    )
-    for option in options:
+    is_union = typing.get_origin(annotation) in (Union, types.UnionType)
+    for option in typing.get_args(annotation) if is_union else (annotation,):
         if isinstance(option, type) and issubclass(option, Config):
             return option
     return None
@@ -221,34 +217,63 @@ def _config_type(annotation: Any) -> type[Config] | None:
 
 def _problem(cls: type[Any], item: Any) -> Problem:
     """One pydantic error in our words."""
-    location = [part for part in item["loc"] if part is not None]
-    path = ".".join(str(part) for part in location)
-    kind, value = item["type"], item["input"]
+    kind, value, location = item["type"], item["input"], list(item["loc"])
+    path, here = _place(cls, location)
     if kind == "extra_forbidden":
-        known = _known_keys(cls, location[:-1])
-        close = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
-        return Problem(path, f"unknown key; {hint}")
+        config = _config_type(_place(cls, location[:-1])[1])
+        known = [] if config is None else list(config.__pydantic_fields__)
+        return Problem(path, f"unknown key; {_suggestion(str(location[-1]), known)}")
     if kind == "missing":
         return Problem(path, "missing; this key has no default")
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = str(value.get("name", ""))
+        wrong = f"there is no '{tag}'" if tag else "missing"
+        return Problem(f"{path}.name", f"{wrong}; {_suggestion(tag, list(_members(here)))}")
     text = item["msg"].replace("Input should be", "must be")
+    text = text.replace("an object", "a section").replace("a valid array", "a list")
     if isinstance(value, str) and ("number" in text or "integer" in text or "boolean" in text):
-        return Problem(path, f"{text}, not the text '{value}'; remove the quotes")
+        quoted = re.fullmatch(r"[-+.]?\d[\d.eE+-]*|true|false", value)
+        hint = "; remove the quotes" if quoted else ""
+        return Problem(path, f"{text}, not the text '{value}'{hint}")
     shown = json.dumps(value) if not isinstance(value, dict) else "a section"
     return Problem(path, f"{text}, not {shown}" if kind != "value_error" else text)
 
 
-def _known_keys(cls: Any, location: list[Any]) -> list[str]:
+def _suggestion(wrong: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _place(cls: Any, location: Sequence[Any]) -> tuple[str, Any]:
+    """The dotted path as a recipe has it, and the annotation of what stands there.
+
+    pydantic's location also holds the name of the chosen member of a union; a recipe does not.
+    """
+    shown, here = [], cls
     for part in location:
+        if part in _members(here):
+            here = _members(here)[part]
+            continue
+        shown.append(str(part))
         if isinstance(part, int):
-            arguments = typing.get_args(cls)
-            cls = arguments[part] if part < len(arguments) else None
-        elif isinstance(cls, type) and issubclass(cls, BaseModel):
-            field = cls.__pydantic_fields__.get(part)
-            cls = None if field is None else (_config_type(field.annotation) or field.annotation)
-    if isinstance(cls, type) and issubclass(cls, BaseModel):
-        return list(cls.__pydantic_fields__)
-    return []
+            arguments = typing.get_args(here)
+            here = arguments[part] if part < len(arguments) else None
+        else:
+            config = _config_type(here)
+            field = config.__pydantic_fields__.get(part) if config is not None else None
+            here = None if field is None else field.annotation
+    return ".".join(shown), here
+
+
+def _members(annotation: Any) -> dict[Any, type[Config]]:
+    """The configs of a union by the value of their field ``name``, if that tells them apart."""
+    if typing.get_origin(annotation) not in (Union, types.UnionType):
+        return {}
+    configs = [
+        o for o in typing.get_args(annotation) if isinstance(o, type) and issubclass(o, Config)
+    ]
+    named = [o for o in configs if "name" in o.__pydantic_fields__]
+    return {o.__pydantic_fields__["name"].default: o for o in named}
 
 
 # ---------------------------------------------------------------- configs to text and hashes
@@ -368,9 +393,8 @@ def options(cls: type[Config]) -> list[dict[str, str]]:
 
 def _type_text(annotation: object) -> str:
     if typing.get_origin(annotation) in (Union, types.UnionType):
-        return " | ".join(_type_text(option) for option in typing.get_args(annotation))
-    if annotation is type(None):
-        return "None"
+        options = [_type_text(option) for option in typing.get_args(annotation)]
+        return " | ".join(options).replace("NoneType", "None")
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return annotation.__name__
     return re.sub(r"\b(\w+\.)+(?=\w)", "", str(annotation))  # without the modules
