@@ -59,9 +59,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 @pytest.fixture(scope="session")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of twelve speakers with four clips each, as a user has it."""
+    """A folder of sixteen speakers with four clips each, as a user has it."""
     root = tmp_path_factory.mktemp("my voices")
-    for speaker in range(12):
+    for speaker in range(16):
         folder = root / f"person{speaker:02d}"
         folder.mkdir()
         for clip in range(4):

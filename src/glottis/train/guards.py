@@ -74,10 +74,10 @@ class FiniteGuard(Guard):
 
 
 class ChanceGuard(Guard):
-    """Warns once if the loss is still at its chance value after an epoch (rule O7)."""
+    """Warns once if the loss is still at its chance value after three epochs (rule O7)."""
 
     def __init__(self, steps_per_epoch: int) -> None:
-        self.after = max(50, steps_per_epoch)
+        self.after = max(50, 3 * steps_per_epoch)
         self._chance = math.nan
         self._collapse: float | None = None
         self._told = False
