@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from glottis.models import load_model, save_model
 from helpers.cli import files_below, glottis, succeeds
 
 
