@@ -56,6 +56,8 @@ def test_recipes_are_listed_with_task_and_description() -> None:
 
 def test_recipes_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipes").mkdir()  # of a cook
+    (tmp_path / "recipes" / "soup.yaml").write_text("salt: 1\n")
     rows = succeeds("recipes", "--json").json
-    assert rows
+    assert "own_speaker.yaml" in {Path(row["recipe"]).name for row in rows}
     assert all(Path(row["recipe"]).is_file() for row in rows)

@@ -105,9 +105,9 @@ def recipes(as_json: bool = JSON_OPTION) -> None:
 
 
 def recipe_folder() -> Path:
-    """``recipes/`` here, else beside the sources, else inside the installed package."""
+    """``recipes/`` of the checkout, else inside the installed package; relative if it is here."""
     package = Path(__file__).resolve().parents[1]
-    for folder in (Path("recipes"), package.parents[1] / "recipes"):
-        if folder.is_dir():
-            return folder
-    return package / "recipes"
+    checkout = package.parents[1] / "recipes"
+    folder = checkout if (checkout / "demo_speaker.yaml").is_file() else package / "recipes"
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
