@@ -138,6 +138,7 @@ def test_packing_says_how_much_there_is(prepared: Prepared, tmp_path: Path) -> N
     first = succeeds(*words, "--workers", 0)
     assert "64 clips, about 51 s -> 1.6 MB (" in first.out
     assert f"-> {tmp_path / 'store'}" in first.out
+    assert "next: glottis train RECIPE 'data.root=" in first.out.splitlines()[-1]
     assert first.err == ""  # no progress bar: this is no terminal
     assert "was complete already" in succeeds(*words).out
     again = succeeds(*words, "--json").json

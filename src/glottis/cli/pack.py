@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +67,11 @@ def pack(
     )
     if as_json:
         print_json(_plain(report))
-    else:
-        _tell(report)
+        return
+    _tell(report)
+    places = {"data.root": folder, "data.manifest": manifest, "data.store": destination}
+    words = [f"{key}={path}" for key, path in places.items()]
+    typer.echo(f"next: glottis train RECIPE {shlex.join(words)}")
 
 
 def _tell(report: PackReport) -> None:
