@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, print_json, print_table
+from glottis.cli._output import JSON_OPTION, Bar, print_json, print_table
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -25,7 +25,7 @@ def detect(
     """
     from glottis.score.answer import detect_files
 
-    answers = detect_files(checkpoint, files)
+    answers = detect_files(checkpoint, files, Bar("judging", "files"))
     if as_json:
         print_json([answer.to_dict() for answer in answers])
         return

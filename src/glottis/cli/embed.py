@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from glottis.cli._output import JSON_OPTION, print_json, require_writable
+from glottis.cli._output import JSON_OPTION, Bar, print_json, require_writable
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -30,7 +30,8 @@ def embed(
     from glottis.score.answer import embed_files
 
     require_writable(out)
-    embeddings = embed_files(checkpoint, list(dict.fromkeys(files)), dim)  # each file once
+    once = list(dict.fromkeys(files))
+    embeddings = embed_files(checkpoint, once, dim, Bar("embedding", "files"))
     embeddings.save(out)
     rows, size = embeddings.matrix.shape
     if as_json:

@@ -8,6 +8,7 @@ import typer
 
 from glottis.cli._output import (
     JSON_OPTION,
+    Bar,
     print_json,
     print_result,
     require_folder,
@@ -59,7 +60,13 @@ def evaluate(
     chosen = str(pick_device(device))
     clips = open_clips(checkpoint, root, manifest, store, pattern)
     done = evaluate_checkpoint(
-        checkpoint, clips, trials=trials, protocol=protocol, conditions=by, device=chosen
+        checkpoint,
+        clips,
+        trials=trials,
+        protocol=protocol,
+        conditions=by,
+        device=chosen,
+        progress=Bar("embedding"),
     )
     if scores is not None:
         done.write_scores(scores)

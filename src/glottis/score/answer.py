@@ -6,7 +6,7 @@ the checkpoint; a model without it (imported weights) gives scores and no decisi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,10 @@ from glottis.errors import ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.score.embed import Embeddings
 
+Progress = Callable[[int, int], None]
+"""Called with (files done, all files)."""
+
+FILES_AT_ONCE = 64  # between two calls of the progress
 SHORT_SECONDS = 1.5  # below this a voice is hard to tell from one clip
 
 
@@ -99,7 +103,9 @@ def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
     )
 
 
-def detect_files(checkpoint: Path, files: Sequence[Path]) -> list[Detection]:
+def detect_files(
+    checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
+) -> list[Detection]:
     """Judge each audio file."""
     model, threshold, development = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
@@ -122,15 +128,27 @@ def detect_files(checkpoint: Path, files: Sequence[Path]) -> list[Detection]:
                 notes=tuple(_notes(path)),
             )
         )
+        if progress is not None:
+            progress(len(answers), len(files))
     return answers
 
 
-def embed_files(checkpoint: Path, files: Sequence[Path], dim: int | None = None) -> Embeddings:
+def embed_files(
+    checkpoint: Path,
+    files: Sequence[Path],
+    dim: int | None = None,
+    progress: Progress | None = None,
+) -> Embeddings:
     """Unit-length embeddings of audio files, keyed by their paths."""
     model, _, _ = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
-    matrix = model.embed(list(files), dim=dim).numpy().astype(np.float32)
-    return Embeddings([str(path) for path in files], matrix)
+    parts = []
+    for start in range(0, len(files), FILES_AT_ONCE):
+        some = list(files[start : start + FILES_AT_ONCE])
+        parts.append(model.embed(some, dim=dim).numpy().astype(np.float32))
+        if progress is not None:
+            progress(start + len(some), len(files))
+    return Embeddings([str(path) for path in files], np.concatenate(parts))
 
 
 def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float | None, str]:

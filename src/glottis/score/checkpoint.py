@@ -6,7 +6,7 @@ number and says so.  Clips that the manifest calls training data are refused (ru
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,8 +103,12 @@ def evaluate_checkpoint(
     device: str = "cpu",
     readers: int = 2,
     how: Resampled | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
-    """EER, costs and tables of a model on a trial list or a protocol."""
+    """EER, costs and tables of a model on a trial list or a protocol.
+
+    progress: called with (clips done, all clips).
+    """
     folder = resolve_checkpoint(checkpoint)
     card, model = read_card(folder), load_model(folder, device)
     wanted = {"speaker": trials, "spoof": protocol}[model.task]
@@ -114,7 +118,7 @@ def evaluate_checkpoint(
             f"{folder} is a {model.task} model; it is evaluated with {option} FILE",
             fix=f"give {option} and nothing else",
         )
-    extraction = Extraction(window=_window(card), device=device, readers=readers)
+    extraction = Extraction(window=_window(card), device=device, readers=readers, progress=progress)
     how = replace(how or Resampled(), run_id=card["extra"].get("run_id"))
     measure = _speaker if model.task == "speaker" else _spoof
     return measure(model, card, wanted, clips, list(conditions), extraction, how)
