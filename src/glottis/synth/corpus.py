@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -117,7 +118,12 @@ def _made(
         return
     # spawn: a forked copy of a process that has used torch may hang
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(talkers)), mp_context=context) as pool:
+    with ProcessPoolExecutor(
+        min(workers, len(talkers)),
+        mp_context=context,
+        initializer=signal.signal,  # Ctrl-C is for the main process
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
         futures = [pool.submit(_make_talker, root, seed, clips) for clips in talkers]
         try:
             for future in as_completed(futures):
