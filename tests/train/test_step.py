@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,12 @@ def test_too_many_bad_steps_stop_the_run_and_leave_its_checkpoints(
         checkpoint={"every_steps": 3},
         log={"every_steps": 1},
     )
+    logger = logging.getLogger("glottis")
+    level = logger.level
     with pytest.raises(TrainingStopped, match="3 of the last 1,000 steps"):
         train_recipe(recipe(tree), tmp_path / "run")
+    assert logger.level == level  # a stopped run silences nobody
+    assert logger.handlers == []
     assert (tmp_path / "run" / "checkpoints" / "latest" / "state.pt").exists()
     records = read_metrics(tmp_path / "run")
     assert sum(r.get("train/skipped_steps", 0) for r in records) == 3

@@ -118,9 +118,10 @@ def _logged(out: Path) -> Iterator[Any]:
         yield begin
     except (Exception, KeyboardInterrupt) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        level, reason = (logging.WARNING, "interrupted") if interrupted else (logging.ERROR, error)
+        grade = logging.WARNING if interrupted else logging.ERROR
+        reason = "interrupted" if interrupted else error
         for handler in opened:  # only the file: whoever catches the error shows it
-            handler.handle(log.makeRecord(log.name, level, "", 0, "stopped: %s", (reason,), None))
+            handler.handle(log.makeRecord(log.name, grade, "", 0, "stopped: %s", (reason,), None))
         raise
     finally:
         root.removeHandler(memory)
