@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,8 @@ def train(
     loaded = load_recipe(recipe, overrides or [])
     checkpoint = None if resume in (None, NEWEST) else Path(resume)
     result = train_recipe(loaded, folder, resume=resume is not None, checkpoint=checkpoint)
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes one speaks
     if as_json:
         print_json(result)
         return
