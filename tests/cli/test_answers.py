@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def test_embeddings_can_be_cut_to_fewer_dimensions(bench: Any, tmp_path: Path) -
     matrix = Embeddings.load(out).matrix
     assert matrix.shape == (2, 5)
     assert np.allclose(np.linalg.norm(matrix, axis=1), 1.0)
+
+
+def test_a_name_that_is_not_text_is_judged_but_cannot_be_a_key(bench: Any, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"gr\xfcn.wav")
+    shutil.copy(bench.other, odd)
+    found = succeeds("detect", bench.spoof, odd, "--json").json
+    assert found[0]["file"] == str(odd)
+    outcome = glottis("embed", bench.speaker, odd, "--out", tmp_path / "emb.parquet")
+    assert outcome.code == 2
+    assert "is not text" in outcome.err
+    assert not (tmp_path / "emb.parquet").exists()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from glottis import audio
-from glottis.errors import ModelError
+from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.score.embed import Embeddings
 
@@ -140,6 +140,13 @@ def embed_files(
     progress: Progress | None = None,
 ) -> Embeddings:
     """Unit-length embeddings of audio files, keyed by their paths."""
+    for path in files:
+        if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # bytes that are no text
+            raise DataError(
+                f"the name {str(path)!a} is not text",
+                why="embeddings are kept by the names of their files",
+                fix="rename the file",
+            )
     model, _, _ = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
     parts = []
