@@ -33,7 +33,7 @@ from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
 from glottis.score.cosine import score_trials
 from glottis.score.embed import Extraction, detect_clips, embed_clips
-from glottis.score.evaluate import evaluate_speaker, evaluate_spoof, trial_columns
+from glottis.score.evaluate import evaluate_speaker, evaluate_spoof
 from glottis.score.parts import Resampled
 from glottis.score.results import Result
 from glottis.score.score_files import write_cm_scores, write_trial_scores
@@ -142,7 +142,7 @@ def _speaker(
     if clips.manifest is not None:
         rows = clips.manifest.take(trials.rows(clips.manifest))
         _refuse_training(rows, trials.source)
-        columns = trial_columns(trials, clips.manifest, ["speaker", *conditions])
+        columns = {name: rows.column(name) for name in ("speaker", *conditions)}
     source = clips.source(trials.keys, rows, model.sample_rate)
     scores = score_trials(embed_clips(model, trials.keys, source, extraction), trials)
     speakers = columns.pop("speaker", None)
