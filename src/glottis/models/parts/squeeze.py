@@ -10,12 +10,13 @@ class SqueezeExcitation(nn.Module):
     """Multiply every channel by a gate computed from all channel means: (B, C, F, T) -> same.
 
     gate = sigmoid(W2 relu(W1 mean(x) + b1) + b2), with C / ``reduction`` hidden units.
+    bias: whether there are b1 and b2.
     """
 
-    def __init__(self, channels: int, reduction: int = 8) -> None:
+    def __init__(self, channels: int, reduction: int = 8, *, bias: bool = True) -> None:
         super().__init__()
-        self.reduce = nn.Linear(channels, channels // reduction)
-        self.expand = nn.Linear(channels // reduction, channels)
+        self.reduce = nn.Linear(channels, channels // reduction, bias=bias)
+        self.expand = nn.Linear(channels // reduction, channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(dim=(2, 3))))))
