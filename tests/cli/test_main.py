@@ -34,7 +34,7 @@ CONTRACT = {
     "runs": "DIR --json --watch",
     "inspect": "CHECKPOINT --json",
     "profile": "RECIPE KEY=VALUE --active --json --out --wait --warmup",
-    "import-weights": "ARCH FILE DST KEY=VALUE --json",
+    "import-weights": "ARCH FILE DST KEY=VALUE --format --json",
 }
 
 

@@ -23,6 +23,9 @@ def import_weights(
     options: list[str] = typer.Argument(
         None, metavar="KEY=VALUE", help="Options of the architecture."
     ),
+    kind: str | None = typer.Option(
+        None, "--format", metavar="NAME", help="Where the file comes from, if names do not tell."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Official weights into our format, every tensor accounted for.
@@ -34,7 +37,7 @@ def import_weights(
 
     require_folder(destination)
     tree = apply_overrides({}, options or [])
-    model, report = import_with_report(arch, file, **tree)
+    model, report = import_with_report(arch, file, format=kind, **tree)
     save_model(model, destination, {"imported_from": file.name})
     if as_json:
         print_json(
@@ -43,6 +46,7 @@ def import_weights(
                 "matched": len(report.matched),
                 "matched_mass": report.matched_mass,
                 "unexpected": list(report.unexpected),
+                "format": report.format or None,
             }
         )
     else:

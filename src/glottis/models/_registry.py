@@ -12,10 +12,21 @@ A network is one file with one decorator.  What its class has to say:
     embedding_size        D, set by the constructor
     min_samples | min_frames   the shortest input, for "wave" | "features"
 
-and may say: ``original_name(name)``, the name of a tensor in the published checkpoints;
-``original_options(state)``, the options and the front end that such a checkpoint implies;
-``heavy_blocks``, the names of lists whose children are recomputed by activation checkpointing;
-``draw(generator)``, the random tensors of one training step, passed to forward by keyword.
+and may say:
+
+    heavy_blocks          names of lists whose children are recomputed by activation checkpointing
+    draw(generator)       the random tensors of one training step, passed to forward by keyword
+
+and, where there are published checkpoints:
+
+    original_name(name)         the name of our tensor in such a file
+    original_prefixes           words that wrappers put before every name
+    original_extras             name patterns of tensors that are no part of the network
+    original_options(state)     options and front-end options that the tensors of a file imply
+    original_config(content)    the same from what a torch file holds beside its tensors (a dict
+                                with a stored configuration, the step ...); it overrules the shapes
+    formats                     instead of all these: several kinds of checkpoint, each a
+                                `glottis.models._formats.Format` with the same parts
 """
 
 from __future__ import annotations

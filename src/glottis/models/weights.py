@@ -1,6 +1,7 @@
 """Weights from a file into a model: every tensor accounted for, nothing silently left random.
 
 model = import_weights("aasist", Path("AASIST.pth"))      # published names
+model = import_weights("cam_plus_plus", file, format="3dspeaker")
 report = load_weights(model, state, new=("network.embedding.*",))
 """
 
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from glottis.errors import ModelError
+from glottis.models._formats import choose_format, formats_of
 from glottis.models._registry import MODELS
 from glottis.models.system import SpeakerModel, SpoofModel, create_model
 
@@ -31,7 +33,8 @@ class LoadReport:
     """Which tensors of a model came from a file; every mass is a number of values.
 
     matched: loaded.  missing: in the model, not in the file.  mismatched: of another shape in the
-    file.  unexpected: in the file, not in the model.
+    file.  unexpected: in the file, not in the model.  format: the published kind of checkpoint,
+    where a network has several.
     """
 
     matched: tuple[str, ...]
@@ -42,6 +45,7 @@ class LoadReport:
     missing_mass: int
     mismatched_mass: int
     unexpected_mass: int
+    format: str = ""
 
     @property
     def loaded_share(self) -> float:
@@ -58,6 +62,8 @@ class LoadReport:
             f"loaded {self.matched_mass:,} of {self.total_mass:,} values "
             f"({100 * self.loaded_share:.2f} %) in {len(self.matched)} tensors"
         ]
+        if self.format:
+            rows.append(f"format: {self.format}")
         for label in ("missing", "mismatched", "unexpected"):
             names = getattr(self, label)
             if names:
@@ -112,55 +118,72 @@ def load_weights(
 
 
 def import_weights(
-    arch: str, file: str | Path, *, features: Mapping[str, Any] | None = None, **options: Any
+    arch: str,
+    file: str | Path,
+    *,
+    format: str | None = None,
+    features: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> SpeakerModel | SpoofModel:
     """A model with published weights: ``import_weights("aasist", "AASIST.pth")``.
 
     arch: a registered name.  file: .safetensors, or a torch file of plain tensors (nothing else is
-    unpickled), with the original tensor names.  Options and front end follow from the shapes in
-    the file where they can; ``options`` and ``features`` overrule them.
+    unpickled), with the original tensor names.  format: where the file comes from, for networks
+    with several kinds of published checkpoints; None finds out by the tensor names.
+    Options and front end follow from the file where they can; ``options`` and ``features``
+    overrule it.
     Raises `ModelError` unless every tensor of the model is in the file and none is left over.
     """
-    model, report = import_with_report(arch, file, features=features, **options)
+    model, report = import_with_report(arch, file, format=format, features=features, **options)
     _log.info("%s: %s", file, report)
     return model
 
 
 def import_with_report(
-    arch: str, file: str | Path, *, features: Mapping[str, Any] | None = None, **options: Any
+    arch: str,
+    file: str | Path,
+    *,
+    format: str | None = None,
+    features: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> tuple[SpeakerModel | SpoofModel, LoadReport]:
     """`import_weights`, and the account of its tensors."""
-    target = MODELS[arch].target
-    if not hasattr(target, "original_name"):
+    formats = formats_of(MODELS[arch].target)
+    if not formats:
         raise ModelError(
             f"no published checkpoint format is known for '{arch}'",
             fix="use glottis.models.load_model for weights that Glottis saved",
         )
-    state = _without_prefixes(read_state(file), getattr(target, "original_prefixes", ()))
-    if hasattr(target, "original_options"):
-        implied, implied_features = target.original_options(state)
+    state, content = _read(file)
+    try:
+        kind = choose_format(formats, state, format)
+        state = {kind.bare(name): value for name, value in state.items()}
+        implied, implied_features = kind.implied(state, content)
         options = {**implied, **options}
         features = {**implied_features, **(features or {})}
-    model = create_model(arch, features=features, seed=0, **options)  # all weights are replaced
-    names = {model.network.original_name(name): name for name in model.network.state_dict()}
-    ours = {names.get(name, name): value for name, value in state.items()}
-    try:
-        report = load_weights(
-            model.network, ours, ignore=tuple(getattr(target, "original_extras", ()))
-        )
+        model = create_model(arch, features=features, seed=0, **options)  # weights are replaced
+        network = model.network
+        names = {kind.original_name(name): name for name in network.state_dict()}
+        ours = {names.get(name, name): value for name, value in state.items()}
+        report = load_weights(network, _reshaped(ours, network.state_dict()), ignore=kind.extras)
     except ModelError as error:
         raise ModelError(f"{file} as {arch}: {error.seen}", why=error.why, fix=error.fix) from None
-    return model, report
+    return model, replace(report, format=kind.name if len(formats) > 1 else "")
 
 
 def read_state(file: str | Path) -> dict[str, Tensor]:
     """The named tensors in a .safetensors file or a torch file, on the CPU; no code is run."""
+    return _read(file)[0]
+
+
+def _read(file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The named tensors of a file, and what a torch file holds beside them (a config, a step)."""
     path = Path(file)
     if not path.is_file():
         raise ModelError(f"there is no file {path}")
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
+            return safetensors.torch.load_file(path), {}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise anything, IndexError included, on other files
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -169,24 +192,26 @@ def read_state(file: str | Path) -> dict[str, Tensor]:
             why="only plain tensors are read, because a pickle can run any code",
             fix="convert the file to .safetensors, or store state_dict() alone",
         ) from error
+    beside: dict[str, Any] = {}
     for key in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            beside = {str(name): value for name, value in content.items() if name != key}
             content = content[key]
             break
     if not isinstance(content, Mapping) or not all(
         isinstance(value, Tensor) for value in content.values()
     ):
         raise ModelError(f"{path} holds no named tensors", fix="store model.state_dict()")
-    return {str(name): value for name, value in content.items()}
+    return {str(name): value for name, value in content.items()}, beside
 
 
-def _without_prefixes(state: dict[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Names without the words that wrappers put before them."""
-    result = {}
-    for name, value in state.items():
-        for prefix in prefixes:
-            name = name.removeprefix(prefix)
-        result[name] = value
+def _reshaped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that differ from ours in axes of size 1 only: a 1x1 convolution is a matrix."""
+    result = dict(state)
+    for name in own.keys() & state.keys():
+        value, shape = state[name], own[name].shape
+        if [n for n in value.shape if n > 1] == [n for n in shape if n > 1]:
+            result[name] = value.reshape(shape)
     return result
 
 
