@@ -24,12 +24,14 @@ class Format:
     """One kind of checkpoint.
 
     name: what a user calls it ("speechbrain").
-    original_name: the name of our tensor in such a file.
+    original_name: the name of our tensor in such a file; a network whose names depend on its
+    options has a method of that name, which is asked instead.
     marks: patterns of tensor names; a file can be of this kind if each of them occurs in it.
     prefixes: words that wrappers put before every name.
     extras: patterns of tensors that are no part of the network: a loss, mel tables.
     options: what the shapes in a file imply.  config: what the other content of a torch file
-    implies, such as a stored configuration; it overrules the shapes.
+    implies, such as a stored configuration, for the model of the given name; it overrules the
+    shapes, and refuses what describes another network.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Format:
     prefixes: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
     options: Callable[[Mapping[str, Tensor]], Implied] | None = None
-    config: Callable[[Mapping[str, Any]], Implied] | None = None
+    config: Callable[[Mapping[str, Any], str], Implied] | None = None
 
     def bare(self, name: str) -> str:
         """A tensor name without the words that wrappers put before it."""
@@ -46,11 +48,13 @@ class Format:
             name = name.removeprefix(prefix)
         return name
 
-    def implied(self, state: Mapping[str, Tensor], content: Mapping[str, Any]) -> Implied:
+    def implied(
+        self, state: Mapping[str, Tensor], content: Mapping[str, Any], arch: str
+    ) -> Implied:
         """Options and front-end options that a file implies; state: under its bare names."""
         options, features = ({}, {}) if self.options is None else self.options(state)
         if self.config is not None and content:
-            more, more_features = self.config(content)
+            more, more_features = self.config(content, arch)
             options, features = {**options, **more}, {**features, **more_features}
         return options, features
 

@@ -23,8 +23,9 @@ and, where there are published checkpoints:
     original_prefixes           words that wrappers put before every name
     original_extras             name patterns of tensors that are no part of the network
     original_options(state)     options and front-end options that the tensors of a file imply
-    original_config(content)    the same from what a torch file holds beside its tensors (a dict
-                                with a stored configuration, the step ...); it overrules the shapes
+    original_config(content, arch)   the same from what a torch file holds beside its tensors (a
+                                dict with a stored configuration, the step ...), if it describes
+                                the model ``arch``; it overrules the shapes
     formats                     instead of all these: several kinds of checkpoint, each a
                                 `glottis.models._formats.Format` with the same parts
 """

@@ -158,12 +158,13 @@ def import_with_report(
     try:
         kind = choose_format(formats, state, format)
         state = {kind.bare(name): value for name, value in state.items()}
-        implied, implied_features = kind.implied(state, content)
+        implied, implied_features = kind.implied(state, content, arch)
         options = {**implied, **options}
         features = {**implied_features, **(features or {})}
         model = create_model(arch, features=features, seed=0, **options)  # weights are replaced
         network = model.network
-        names = {kind.original_name(name): name for name in network.state_dict()}
+        original_name = getattr(network, "original_name", kind.original_name)
+        names = {original_name(name): name for name in network.state_dict()}
         ours = {names.get(name, name): value for name, value in state.items()}
         report = load_weights(network, _reshaped(ours, network.state_dict()), ignore=kind.extras)
     except ModelError as error:
