@@ -12,6 +12,8 @@ from torch import Tensor
 
 from glottis.errors import ConfigError
 from glottis.features import FEATURES, FrontEnd, build_features
+from glottis.features._filters import mel_filters
+from glottis.features.logmel import raised
 from glottis.rng import torch_generator
 
 RESNET = [
@@ -122,6 +124,64 @@ def test_plain_mel_equals_the_ge2e_encoder_input(shared: Path) -> None:
     for start, partial in zip(golden["w0.mel_slice_starts"].tolist(), reference, strict=True):
         ours = mel[start : start + 160]
         assert largest(ours, partial) <= 1e-5 * float(partial.max())
+
+
+GE2E = {
+    "num_mels": 40,
+    "fft_size": 400,
+    "window": "hann",
+    "padding": "zero",
+    "mel_scale": "slaney",
+    "mel_area_norm": True,
+    "log": "none",
+    "log_floor": 0.0,
+}
+
+
+@pytest.mark.parametrize("name", ["w0", "w1", "w2", "w3"])
+def test_quiet_clips_are_raised_and_their_tail_is_heard_as_in_ge2e(shared: Path, name: str) -> None:
+    golden = load_file(shared / "golden" / "ge2e_io.safetensors")
+    wave = golden[f"{name}.wave"]
+    louder = golden[f"{name}.volume_normalised"]
+    assert largest(raised(wave[None], -30.0)[0], louder) <= 1e-5 * float(louder.abs().max())
+    module = logmel(**GE2E, raise_to_dbfs=-30.0, tail_samples=320)
+    mel = module(wave[None])[0].T
+    assert len(mel) == module.num_frames(len(wave)) == len(wave) // 160 + 3
+    starts = golden[f"{name}.mel_slice_starts"].tolist()
+    for start, partial in zip(starts, golden[f"{name}.partial_mels"], strict=True):
+        ours = mel[start : start + 160]
+        assert largest(ours, partial[: len(ours)]) <= 1e-5 * float(partial.max())
+        assert float(partial[len(ours) :].abs().sum()) == 0.0  # nothing is left to hear
+
+
+def test_only_quiet_clips_are_raised_and_silence_stays_silent() -> None:
+    noise = torch.randn(1, 8000, generator=torch_generator(2))
+    clips = torch.cat([0.1 * noise, 1e-3 * noise, torch.zeros(1, 8000)])
+    louder = raised(clips, -30.0)
+    assert torch.equal(louder[0], clips[0])
+    level = 20 * float(louder[1].square().mean().sqrt().log10())
+    assert level == pytest.approx(-30.0, abs=1e-4)
+    assert torch.equal(louder[2], torch.zeros(8000))
+
+
+def test_symmetric_slopes_follow_the_definition_of_the_speechbrain_filters() -> None:
+    # peak 1 at each inner corner, falling on both sides to 0 at the distance of the lower corner
+    mel = 2595.0 * np.log10(1.0 + np.array([0.0, 8000.0]) / 700.0)
+    corners = 700.0 * (10.0 ** (np.linspace(*mel, 82) / 2595.0) - 1.0)
+    expected = np.zeros((80, 201))
+    for band in range(80):
+        width = corners[band + 1] - corners[band]
+        for index in range(201):
+            away = abs(index * 40.0 - corners[band + 1]) / width
+            expected[band, index] = max(0.0, 1.0 - away)
+    filters = mel_filters(80, 400, 16000, 0.0, 8000.0, symmetric=True)
+    np.testing.assert_allclose(filters, expected, atol=1e-12)
+    wave = torch.randn(1, 4000, generator=torch_generator(3))
+    options = {"fft_size": 400, "log": "none", "log_floor": 0.0}
+    found = logmel(**options, mel_slopes="symmetric")(wave)
+    plain = logmel(**options)(wave)
+    assert (found <= plain).all()  # they end earlier
+    assert float(found.sum()) < 0.999 * float(plain.sum())
 
 
 def test_one_swapped_setting_is_noticed_by_the_golden_comparison(shared: Path) -> None:

@@ -69,6 +69,12 @@ def triangles(corners: Array, points: Array) -> Array:
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
+def even_triangles(corners: Array, points: Array) -> Array:
+    """`triangles` whose right side is a mirror image of the left one."""
+    left, centre = corners[:-2, None], corners[1:-1, None]
+    return np.maximum(0.0, 1.0 - np.abs(points[None, :] - centre) / (centre - left))
+
+
 def mel_filters(
     num_filters: int,
     fft_size: int,
@@ -78,14 +84,17 @@ def mel_filters(
     *,
     scale: MelScale = "htk",
     area_norm: bool = False,
+    symmetric: bool = False,
 ) -> Array:
     """(F, bins) mel filters whose triangles are straight in Hz.
 
     area_norm: divide each by half of its width in Hz (Slaney), so that all have one area.
+    symmetric: each filter falls as steeply as it rises, and ends before the peak of the next one.
     """
     check_band(low_hz, high_hz, sample_rate)
     corners = mel_corners(num_filters, low_hz, high_hz, scale)
-    filters = triangles(corners, bin_hz(fft_size, sample_rate))
+    points = bin_hz(fft_size, sample_rate)
+    filters = even_triangles(corners, points) if symmetric else triangles(corners, points)
     require_filled(filters, fft_size)
     return filters * (2.0 / (corners[2:] - corners[:-2]))[:, None] if area_norm else filters
 
