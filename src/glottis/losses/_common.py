@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from glottis.errors import ModelError
+from glottis.rng import generator
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +55,22 @@ def require_shapes(x: Tensor, labels: Tensor, ndim: int, size: int) -> None:
         )
 
 
+def require_groups(x: Tensor, labels: Tensor, size: int) -> None:
+    """Raise `ModelError` unless x is (P, K, size) with K >= 2 and P labels."""
+    require_shapes(x, labels, 3, size)
+    if x.shape[1] < 2:
+        raise ModelError(
+            f"this loss compares utterances of a speaker, but each speaker has {x.shape[1]}",
+            fix="use at least two utterances per speaker (batch.utterances)",
+        )
+
+
+def positive(scale: Tensor) -> Tensor:
+    """A learned scale kept above 1e-6; the value is clamped and the slope is not, so that a scale
+    that fell below zero can recover."""
+    return scale + (scale.clamp_min(1e-6) - scale).detach()
+
+
 def cosines(x: Tensor, centres: Tensor) -> Tensor:
     """Cosine of every row of x (B, D) with every centre (K, D) -> (B, K).
 
@@ -62,6 +79,23 @@ def cosines(x: Tensor, centres: Tensor) -> Tensor:
     return functional.linear(
         functional.normalize(x, dim=-1, eps=1e-6), functional.normalize(centres, dim=-1, eps=1e-6)
     )
+
+
+def class_losses(
+    logits: Tensor, labels: Tensor, smoothing: float = 0.0, gamma: float = 0.0
+) -> Tensor:
+    """(B, K) logits, (B,) labels -> (B,) cross-entropies, smoothed, times (1 - p)^gamma.
+
+    smoothing: share of the target spread over all classes (Szegedy et al., "Rethinking the
+    Inception architecture", CVPR 2016, section 7).  gamma: p is the softmax probability of the own
+    class (Lin et al., "Focal loss for dense object detection", ICCV 2017, equation 4).
+    """
+    plain = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+    if gamma == 0:
+        return plain
+    sharp = plain if smoothing == 0 else functional.cross_entropy(logits, labels, reduction="none")
+    # 1 - p = -expm1(-ce), kept above 0 where a power below one has no slope
+    return (-torch.expm1(-sharp)).clamp_min(1e-12) ** gamma * plain
 
 
 def mean_loss(losses: Tensor, weights: Tensor | None) -> Tensor:
@@ -80,6 +114,16 @@ def log_mean_exp_cosine(scale: float, embedding_size: int) -> float:
     = ln 0F1(; D/2; scale^2 / 4), close to scale^2 / (2 D) while scale is small against D.
     """
     return float(math.log(hyp0f1(embedding_size / 2, scale * scale / 4)))
+
+
+def random_cosines(embedding_size: int, num_classes: int, per_class: int = 1) -> Tensor:
+    """(32, num_classes, per_class) cosines of random directions in D dimensions, always the same.
+
+    For chance values that have no closed form.  In many dimensions a cosine is normal with a
+    standard deviation of 1 / sqrt(D).
+    """
+    drawn = generator(0, "chance", num_classes).standard_normal((32, num_classes, per_class))
+    return torch.from_numpy(drawn / math.sqrt(embedding_size)).clamp(-1, 1)
 
 
 def cross_entropy_against(num_others: float, advantage: float) -> float:

@@ -15,12 +15,12 @@ import math
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from glottis.config import Config
 from glottis.losses._common import (
     LossOutput,
     accuracy,
+    class_losses,
     cosines,
     cross_entropy_against,
     in_float32,
@@ -33,22 +33,29 @@ from glottis.losses._registry import register_loss
 _MIN_SINE_SQUARED = 1e-6  # cos beyond 1 - 5e-7: the slope of the sine is bounded by 1000
 
 
-class AmSoftmaxConfig(Config):
+class MarginConfig(Config):
+    """What all margin losses have."""
+
+    scale: float = Field(30.0, gt=0)
+    """factor of all cosines"""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """share of the target that is spread over all classes; Szegedy et al., CVPR 2016, section 7"""
+    focal_gamma: float = Field(0.0, ge=0)
+    """discount of items that are already right, (1 - p)^gamma; Lin et al., ICCV 2017"""
+
+
+class AmSoftmaxConfig(MarginConfig):
     """Options of additive margin softmax."""
 
     margin: float = Field(0.2, ge=0, lt=2)
     """subtracted from the cosine of the own class"""
-    scale: float = Field(30.0, gt=0)
-    """factor of all cosines"""
 
 
-class AamSoftmaxConfig(Config):
+class AamSoftmaxConfig(MarginConfig):
     """Options of additive angular margin softmax."""
 
     margin: float = Field(0.2, ge=0, lt=math.pi / 2)
     """radians added to the angle of the own class"""
-    scale: float = Field(30.0, gt=0)
-    """factor of all cosines"""
     easy_margin: bool = False
     """margin only within 90 degrees of the own class; else a straight line beyond pi - margin"""
 
@@ -63,9 +70,12 @@ class MarginSoftmax(nn.Module):
     batch = "flat"
     input = "embedding"
 
-    def __init__(self, margin: float, scale: float, embedding_size: int, num_classes: int) -> None:
+    def __init__(
+        self, margin: float, config: MarginConfig, embedding_size: int, num_classes: int
+    ) -> None:
         super().__init__()
-        self.margin, self.scale = margin, scale
+        self.margin, self.scale = margin, config.scale
+        self.label_smoothing, self.focal_gamma = config.label_smoothing, config.focal_gamma
         self.embedding_size = embedding_size
         self.centres = nn.Parameter(torch.empty(num_classes, embedding_size))
         nn.init.xavier_normal_(self.centres)
@@ -83,11 +93,15 @@ class MarginSoftmax(nn.Module):
         target = labels[:, None]
         return self.scale * cosine.scatter(1, target, self.with_margin(cosine.gather(1, target)))
 
+    def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, K) logits with the margin, (B,) labels -> (B,) losses."""
+        return class_losses(logits, labels, self.label_smoothing, self.focal_gamma)
+
     @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_shapes(x, labels, 2, self.embedding_size)
         cosine = cosines(x, self.centres)
-        losses = functional.cross_entropy(self.logits(cosine, labels), labels, reduction="none")
+        losses = self.item_losses(self.logits(cosine, labels), labels)
         return LossOutput(mean_loss(losses, weights), {"accuracy": accuracy(cosine, labels)})
 
     def chance_loss(self, num_classes: int) -> float:
@@ -96,12 +110,20 @@ class MarginSoftmax(nn.Module):
         ln E[exp(s cos)] is s^2 / (2 D) while s is small against D.
         """
         spread = log_mean_exp_cosine(self.scale, self.embedding_size)
-        return cross_entropy_against(num_classes - 1, spread + self.scale * self.margin_cost())
+        cost = self.scale * self.margin_cost()
+        return self._smoothed(cross_entropy_against(num_classes - 1, spread + cost), cost)
 
     def collapse_loss(self, num_classes: int) -> float:
         """All embeddings and centres on one line: ln(K - 1) + s (1 - cosine with margin)."""
         one = float(self.with_margin(torch.ones(1, dtype=torch.float64)))
-        return cross_entropy_against(num_classes - 1, self.scale * (1.0 - one))
+        cost = self.scale * (1.0 - one)
+        return self._smoothed(cross_entropy_against(num_classes - 1, cost), cost)
+
+    def _smoothed(self, loss: float, cost: float) -> float:
+        """With label smoothing, where only the own class pays the margin ``cost``; and focal."""
+        right = math.exp(-loss)
+        smoothed = loss - self.label_smoothing * cost * (1 - 1 / len(self.centres))
+        return float((1 - right) ** self.focal_gamma * smoothed)
 
 
 @register_loss("am_softmax", AmSoftmaxConfig)
@@ -112,7 +134,7 @@ class AmSoftmax(MarginSoftmax):
     """
 
     def __init__(self, config: AmSoftmaxConfig, embedding_size: int, num_classes: int) -> None:
-        super().__init__(config.margin, config.scale, embedding_size, num_classes)
+        super().__init__(config.margin, config, embedding_size, num_classes)
 
     def with_margin(self, cosine: Tensor) -> Tensor:
         return cosine - self.margin
@@ -132,7 +154,7 @@ class AamSoftmax(MarginSoftmax):
     """
 
     def __init__(self, config: AamSoftmaxConfig, embedding_size: int, num_classes: int) -> None:
-        super().__init__(config.margin, config.scale, embedding_size, num_classes)
+        super().__init__(config.margin, config, embedding_size, num_classes)
         self.easy_margin = config.easy_margin
 
     def with_margin(self, cosine: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ class Focal(_SpoofLoss):
         self.gamma = config.gamma
 
     def item_losses(self, cross_entropy: Tensor) -> Tensor:
-        # 1 - p = -expm1(-ce), kept above 0 where a power below one has no slope
+        # as class_losses, but the class weights are part of the mean
         wrong = (-torch.expm1(-cross_entropy)).clamp_min(1e-12)
         return wrong**self.gamma * cross_entropy
 
