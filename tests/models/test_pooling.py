@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from glottis.models.parts.pooling import (
     AttentiveStatisticsPooling,
     ChannelAttention,
+    ChannelAttentivePooling,
     ChannelStatisticsPooling,
     MultiHeadPooling,
     SelfAttentivePooling,
     TemporalAveragePooling,
+    TemporalMaximumPooling,
     TemporalStatisticsPooling,
     mean_variance,
 )
@@ -22,9 +24,11 @@ from glottis.models.parts.pooling import (
 C = 8
 POOLS: dict[str, Callable[[], nn.Module]] = {
     "tap": lambda: TemporalAveragePooling(C),
+    "max": lambda: TemporalMaximumPooling(C),
     "tstp": lambda: TemporalStatisticsPooling(C),
     "sap": lambda: SelfAttentivePooling(C),
     "asp": lambda: AttentiveStatisticsPooling(C),
+    "sap per channel": lambda: ChannelAttentivePooling(C, ChannelAttention(C, 4)),
     "astp": lambda: ChannelStatisticsPooling(C, ChannelAttention(C, 4)),
     "astp with context": lambda: ChannelStatisticsPooling(C, ChannelAttention(C, 4, context=True)),
     "astp relu": lambda: ChannelStatisticsPooling(
@@ -106,3 +110,14 @@ def test_channel_attention_weights_add_up_to_one_over_the_real_frames() -> None:
     weights = attention(torch.randn(2, C, 10), torch.tensor([4, 10]))
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, C))
     assert (weights[0, :, 4:] == 0).all()
+
+
+def test_variances_stay_within_the_limits_of_a_published_network() -> None:
+    attention = ChannelAttention(C, 4, context=True, add_variance=False, max_variance=4.0)
+    pool = ChannelStatisticsPooling(C, attention, min_variance=0.25, max_variance=4.0)
+    x = torch.randn(2, C, 50) * torch.tensor([0.0, 1.0, 100.0]).repeat(C)[:C, None]
+    deviation = pool(x)[:, C:]
+    assert (deviation[:, 0::3] == 0.5).all()
+    assert (deviation[:, 2::3] == 2.0).all()
+    context = attention._with_context(x, None)[:, 2 * C :, 0]
+    assert (context[:, 2::3] == 2.0).all()

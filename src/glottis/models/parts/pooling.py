@@ -4,6 +4,7 @@ Every pool takes ``lengths`` (B,), the frames of each item that are real: what i
 changes nothing, so that a padded batch gives what its items give one by one.  None means all.
 
 - TAP, TSTP: mean, and mean with standard deviation; Snyder et al., "X-vectors", ICASSP 2018.
+  MAX: the largest value.
 - SAP, one weight per frame: Cai et al., "Exploring the encoding layer and loss function in
   end-to-end speaker and language recognition system", Odyssey 2018.
 - ASP, the same weights and the standard deviation: Okabe et al., "Attentive statistics pooling for
@@ -62,14 +63,26 @@ def mean_variance(x: Tensor, mask: Tensor | None, unbiased: bool = True) -> tupl
     return mean, centred.square().sum(dim=-1) / divisor
 
 
-def weighted_statistics(x: Tensor, weights: Tensor, min_variance: float = 1e-5) -> Tensor:
+def weighted_statistics(
+    x: Tensor,
+    weights: Tensor,
+    min_variance: float = 1e-5,
+    *,
+    max_variance: float | None = None,
+    centred: bool = False,
+) -> Tensor:
     """(B, C, T) and weights over T that add up to 1 -> mean | standard deviation (B, 2 C).
 
     The variance E[x^2] - mean^2 is kept above ``min_variance``: its square root has a slope.
+    max_variance: an upper limit, where a published network has one.
+    centred: the same variance as E[(x - mean)^2], which does not lose small ones to rounding.
     """
     mean = (x * weights).sum(dim=-1)
-    variance = (x.square() * weights).sum(dim=-1) - mean.square()
-    return torch.cat([mean, variance.clamp_min(min_variance).sqrt()], dim=-1)
+    if centred:
+        variance = ((x - mean[..., None]).square() * weights).sum(dim=-1)
+    else:
+        variance = (x.square() * weights).sum(dim=-1) - mean.square()
+    return torch.cat([mean, variance.clamp(min_variance, max_variance).sqrt()], dim=-1)
 
 
 class FrameAttention(nn.Module):
@@ -90,8 +103,8 @@ class ChannelAttention(nn.Module):
     """One weight per channel and frame: softmax over T of W2 act(W1 x);  (B, C, T) -> (B, C, T).
 
     context: every frame also sees the mean and the deviation of the whole utterance, so that W1
-    takes 3 C channels.  min_variance, unbiased: of that deviation; ``add_variance`` adds the least
-    variance where otherwise it is a floor (published networks differ).
+    takes 3 C channels.  min_variance, max_variance, unbiased: of that deviation; ``add_variance``
+    adds the least variance where otherwise it is a floor (published networks differ).
     """
 
     def __init__(
@@ -102,12 +115,14 @@ class ChannelAttention(nn.Module):
         *,
         context: bool = False,
         min_variance: float = 1e-7,
+        max_variance: float | None = None,
         add_variance: bool = True,
         unbiased: bool = True,
     ) -> None:
         super().__init__()
         self.context, self.unbiased = context, unbiased
-        self.min_variance, self.add_variance = min_variance, add_variance
+        self.min_variance, self.max_variance = min_variance, max_variance
+        self.add_variance = add_variance
         self.activation = activation
         self.reduce = nn.Conv1d(channels * (3 if context else 1), bottleneck, 1)
         self.norm = None if activation == "tanh" else nn.BatchNorm1d(bottleneck)
@@ -128,7 +143,7 @@ class ChannelAttention(nn.Module):
         if self.add_variance:
             variance = variance + self.min_variance
         else:
-            variance = variance.clamp_min(self.min_variance)
+            variance = variance.clamp(self.min_variance, self.max_variance)
         both = torch.cat([mean, variance.sqrt()], dim=1)[..., None]
         return torch.cat([x, both.expand(-1, -1, x.shape[-1])], dim=1)
 
@@ -143,6 +158,18 @@ class TemporalAveragePooling(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         x = at_least_float32(x)
         return mean_variance(x, frame_mask(x, lengths))[0]
+
+
+class TemporalMaximumPooling(nn.Module):
+    """Largest value over time (MAX): (B, C, T) -> (B, C)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.output_size = channels
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x, mask = at_least_float32(x), frame_mask(x, lengths)
+        return (x if mask is None else x.masked_fill(~mask, -torch.inf)).amax(dim=-1)
 
 
 class TemporalStatisticsPooling(nn.Module):
@@ -191,25 +218,49 @@ class AttentiveStatisticsPooling(nn.Module):
             return weighted_statistics(real(x, lengths), self.frames(x, lengths))
 
 
+class ChannelAttentivePooling(nn.Module):
+    """Mean with a weight per channel and frame: (B, C, T) -> (B, C).
+
+    attention: as in `ChannelStatisticsPooling`.
+    """
+
+    def __init__(self, channels: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention = attention
+        self.output_size = channels
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        with no_autocast(x):
+            x = at_least_float32(x)
+            return (real(x, lengths) * self.attention(x, lengths)).sum(dim=-1)
+
+
 class ChannelStatisticsPooling(nn.Module):
     """Mean | standard deviation with a weight per channel and frame (ASTP): (B, C, T) -> (B, 2 C).
 
-    attention: options of `ChannelAttention`, given as a ready module.
+    attention: a ready `ChannelAttention`, or another module from x and lengths to weights that add
+    up to 1 over the frames, (B, C, T) or (B, 1, T).
     """
 
     def __init__(
-        self, channels: int, attention: ChannelAttention, min_variance: float = 1e-7
+        self,
+        channels: int,
+        attention: nn.Module,
+        min_variance: float = 1e-7,
+        max_variance: float | None = None,
     ) -> None:
         super().__init__()
         self.attention = attention
-        self.min_variance = min_variance
+        self.min_variance, self.max_variance = min_variance, max_variance
         self.output_size = 2 * channels
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         with no_autocast(x):
             x = at_least_float32(x)
-            weights = self.attention(x, lengths)
-            return weighted_statistics(real(x, lengths), weights, self.min_variance)
+            weights, x = self.attention(x, lengths), real(x, lengths)
+            return weighted_statistics(
+                x, weights, self.min_variance, max_variance=self.max_variance
+            )
 
 
 class MultiHeadPooling(nn.Module):
