@@ -15,7 +15,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from glottis.models.parts.pooling import frame_mask, masked_softmax, real
+from glottis.models.parts.pooling import (
+    frame_mask,
+    masked_softmax,
+    real,
+    weighted_statistics,
+)
 from glottis.models.parts.precision import at_least_float32, no_autocast
 
 
@@ -47,8 +52,6 @@ class FramePooling(nn.Module):
             x = real(at_least_float32(x), lengths)
             scores = self.expand(self.activation(self.reduce(x.transpose(1, 2))))  # (B, T, 1)
             weights = masked_softmax(scores.transpose(1, 2), frame_mask(x, lengths))
-            mean = (x * weights).sum(dim=-1)
             if not self.deviation:
-                return mean
-            variance = ((x - mean[..., None]).square() * weights).sum(dim=-1)
-            return torch.cat([mean, variance.clamp_min(self.min_variance).sqrt()], dim=-1)
+                return (x * weights).sum(dim=-1)
+            return weighted_statistics(x, weights, self.min_variance, centred=True)
