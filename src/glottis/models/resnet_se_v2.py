@@ -67,8 +67,9 @@ class ResNetSE34V2(nn.Module):
         super().__init__()
         if num_features % 8:
             raise ModelError(
-                f"the front end gives {num_features} features; this network halves them three times",
-                fix="use a multiple of 8",
+                f"the front end gives {num_features} features, not a multiple of 8",
+                why="this network halves them three times",
+                fix="use 64, or the 40 or 80 of other networks",
             )
         self.embedding_size = config.embedding_size
         self.num_features = num_features
