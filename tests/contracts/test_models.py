@@ -20,12 +20,15 @@ from torch import Tensor
 from glottis.config import require_all_read
 from glottis.errors import ToolkitError
 from glottis.models import MODELS, Model, SpoofOutput, create_model, load_model, save_model
+from glottis.models._formats import formats_of
 from glottis.rng import generator
 
 # parameters of the default options, those that are kept but not computed included
 PARAMETERS = {
     "aasist": 297_866,
     "aasist_l": 85_306,
+    "ecapa_1024": 14_657_088,
+    "ecapa_512": 6_190_720,
     "resnetse34l": 1_437_078,
     "se_resnet": 11_981_251,
     "se_resnet_deep": 22_159_555,
@@ -33,11 +36,13 @@ PARAMETERS = {
 }
 # options that make a large model small enough for these tests
 SMALLER: dict[str, dict[str, Any]] = {
+    "ecapa_1024": {"channels": 128, "aggregated_channels": 96, "variant": "speechbrain"},
+    "ecapa_512": {"channels": 64, "aggregated_channels": 96},
     "se_resnet": {"channels": [16, 16, 32, 32]},
     "se_resnet_deep": {"channels": [16, 16, 32, 32]},
 }
 # biases that a softmax over frames takes away: no gradient but rounding
-SHIFTS = ("pooling.expand.bias",)
+SHIFTS = ("pooling.expand.bias", "pooling.attention.expand.bias")
 
 SAMPLES = 6_000
 
@@ -197,7 +202,10 @@ def test_the_state_dict_holds_no_tables_of_the_front_end(name: str) -> None:
 @every_model
 def test_original_names_do_not_collide(name: str) -> None:
     network = built(name).network
-    if not hasattr(network, "original_name"):
+    formats = formats_of(type(network))
+    if not formats:
         pytest.skip("no published checkpoint format")
-    names = [network.original_name(entry) for entry in network.state_dict()]
-    assert len(set(names)) == len(names)
+    for kind in formats:
+        original_name = getattr(network, "original_name", kind.original_name)
+        names = [original_name(entry) for entry in network.state_dict()]
+        assert len(set(names)) == len(names), kind.name

@@ -121,3 +121,27 @@ def save_state(state: dict[str, Tensor], path: Path) -> Path:
     """Write a state dict as .safetensors; returns the path."""
     safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, path)
     return path
+
+
+def importer_error(model: nn.Module, shared: Path, name: str) -> float:
+    """Largest relative error of the embeddings in ``golden/importers_io``: 200 and 57 frames.
+
+    Features go straight into the network, as a batch and one by one.
+    """
+    vectors = read(shared, "importers_io")
+    network = model.network.eval()
+    errors = []
+    with torch.inference_mode():
+        for kind in ("", "_short"):
+            features = vectors[f"input.feat{kind}"].transpose(1, 2)
+            reference = vectors[f"{name}.eval.emb{kind}"]
+            alone = torch.cat([network(item[None]) for item in features])
+            errors += [relative_error(network(features), reference)]
+            errors += [relative_error(alone, reference)]
+    return max(errors)
+
+
+def assert_importer_matches(model: nn.Module, shared: Path, name: str, count: int) -> None:
+    """The model has ``count`` parameters and the embeddings of ``golden/importers_io``."""
+    assert model.num_parameters == count
+    assert importer_error(model, shared, name) < OUTPUT

@@ -62,8 +62,8 @@ def test_a_config_stored_beside_the_tensors_overrules_the_shapes(
 ) -> None:
     seen: list[Any] = []
 
-    def config(content: Any) -> Any:
-        seen.append(content)
+    def config(content: Any, arch: str) -> Any:
+        seen.append((content, arch))
         return {"pooling": "asp"}, {"num_mels": content["model_config"]["mels"]}
 
     target = MODELS["resnetse34l"].target
@@ -74,7 +74,7 @@ def test_a_config_stored_beside_the_tensors_overrules_the_shapes(
     torch.save({"state_dict": state, **content}, tmp_path / "weights.pt")
     monkeypatch.setattr(target, "original_config", staticmethod(config), raising=False)
     model, report = import_with_report("resnetse34l", tmp_path / "weights.pt")
-    assert seen == [content]
+    assert seen == [(content, "resnetse34l")]
     assert (model.config.pooling, model.features_config.num_mels) == ("asp", 64)
     assert model.embedding_size == 8  # still from the shapes
     assert report.loaded_share == 1.0

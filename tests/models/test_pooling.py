@@ -119,5 +119,14 @@ def test_variances_stay_within_the_limits_of_a_published_network() -> None:
     deviation = pool(x)[:, C:]
     assert (deviation[:, 0::3] == 0.5).all()
     assert (deviation[:, 2::3] == 2.0).all()
-    context = attention._with_context(x, None)[:, 2 * C :, 0]
+    context = attention._context(x, None)[:, C:]
     assert (context[:, 2::3] == 2.0).all()
+
+
+def test_the_context_counts_as_if_it_stood_below_every_frame() -> None:
+    torch.manual_seed(0)
+    attention, x = ChannelAttention(C, 4, context=True), torch.randn(2, C, 9)
+    below = torch.cat([x.mean(-1), (x.var(-1) + 1e-7).sqrt()], dim=1)
+    hidden = attention.reduce(torch.cat([x, below[..., None].expand(-1, -1, 9)], dim=1))
+    weights = torch.softmax(attention.expand(torch.tanh(hidden)), dim=-1)
+    torch.testing.assert_close(attention(x), weights)

@@ -6,6 +6,7 @@ A network with one kind says so with plain attributes (``original_name`` and its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -57,6 +58,17 @@ class Format:
             more, more_features = self.config(content, arch)
             options, features = {**options, **more}, {**features, **more_features}
         return options, features
+
+
+def renamer(table: list[tuple[str, str]]) -> Callable[[str], str]:
+    """A function that applies these patterns and replacements, one after the other, to a name."""
+
+    def renamed(name: str) -> str:
+        for pattern, replacement in table:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+    return renamed
 
 
 def formats_of(target: Any) -> tuple[Format, ...]:

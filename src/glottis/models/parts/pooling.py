@@ -23,6 +23,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from glottis.models.parts.precision import at_least_float32, no_autocast
 
@@ -130,22 +131,30 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
         mask = frame_mask(x, lengths)
-        hidden = self.reduce(self._with_context(x, mask) if self.context else x)
+        hidden = self._reduced_with_context(x, mask) if self.context else self.reduce(x)
         if self.norm is not None:
             hidden = self.norm(torch.relu(hidden))
         if self.activation != "relu_norm":
             hidden = torch.tanh(hidden)
         return masked_softmax(self.expand(hidden), mask)
 
-    def _with_context(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, 3 C, T): the frames, and the statistics of the utterance at every frame."""
+    def _context(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Mean | deviation of the whole utterance, (B, 2 C)."""
         mean, variance = mean_variance(x, mask, self.unbiased)
         if self.add_variance:
             variance = variance + self.min_variance
         else:
             variance = variance.clamp(self.min_variance, self.max_variance)
-        both = torch.cat([mean, variance.sqrt()], dim=1)[..., None]
-        return torch.cat([x, both.expand(-1, -1, x.shape[-1])], dim=1)
+        return torch.cat([mean, variance.sqrt()], dim=1)
+
+    def _reduced_with_context(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """W1 of the frames with the context below each of them, (B, bottleneck, T).
+
+        The context is the same at every frame: its share is computed once.
+        """
+        own, shared = self.reduce.weight.split([x.shape[1], 2 * x.shape[1]], dim=1)
+        offset = functional.linear(self._context(x, mask), shared[..., 0], self.reduce.bias)
+        return functional.conv1d(x, own) + offset[..., None]
 
 
 class TemporalAveragePooling(nn.Module):
@@ -239,7 +248,7 @@ class ChannelStatisticsPooling(nn.Module):
     """Mean | standard deviation with a weight per channel and frame (ASTP): (B, C, T) -> (B, 2 C).
 
     attention: a ready `ChannelAttention`, or another module from x and lengths to weights that add
-    up to 1 over the frames, (B, C, T) or (B, 1, T).
+    up to 1 over the frames, (B, C, T) or (B, 1, T).  The rest: see `weighted_statistics`.
     """
 
     def __init__(
@@ -248,10 +257,13 @@ class ChannelStatisticsPooling(nn.Module):
         attention: nn.Module,
         min_variance: float = 1e-7,
         max_variance: float | None = None,
+        *,
+        centred: bool = False,
     ) -> None:
         super().__init__()
         self.attention = attention
         self.min_variance, self.max_variance = min_variance, max_variance
+        self.centred = centred
         self.output_size = 2 * channels
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -259,7 +271,11 @@ class ChannelStatisticsPooling(nn.Module):
             x = at_least_float32(x)
             weights, x = self.attention(x, lengths), real(x, lengths)
             return weighted_statistics(
-                x, weights, self.min_variance, max_variance=self.max_variance
+                x,
+                weights,
+                self.min_variance,
+                max_variance=self.max_variance,
+                centred=self.centred,
             )
 
 

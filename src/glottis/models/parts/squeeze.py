@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 
 class SqueezeExcitation(nn.Module):
-    """Multiply every channel by a gate computed from all channel means: (B, C, F, T) -> same.
+    """Multiply every channel by a gate computed from all channel means.
 
+    (B, C, F, T) -> same, or (B, C, T) -> same.
     gate = sigmoid(W2 relu(W1 mean(x) + b1) + b2), with C / ``reduction`` hidden units.
     bias: whether there are b1 and b2.
     """
@@ -19,5 +20,6 @@ class SqueezeExcitation(nn.Module):
         self.expand = nn.Linear(channels // reduction, channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(dim=(2, 3))))))
-        return x * gate[:, :, None, None]
+        axes = tuple(range(2, x.ndim))
+        gate = torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(dim=axes)))))
+        return x * gate[(...,) + (None,) * len(axes)]
