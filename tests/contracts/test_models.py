@@ -29,15 +29,22 @@ PARAMETERS = {
     "aasist_l": 85_306,
     "ecapa_1024": 14_657_088,
     "ecapa_512": 6_190_720,
+    "rawnet2": 17_621_410,
+    "rawnet3": 16_280_322,
     "resnetse34l": 1_437_078,
+    "resnetse34v2": 8_028_492,
     "se_resnet": 11_981_251,
     "se_resnet_deep": 22_159_555,
     "se_resnet_small": 579_731,
+    "vggvox": 4_295_104,
 }
 # options that make a large model small enough for these tests
 SMALLER: dict[str, dict[str, Any]] = {
     "ecapa_1024": {"channels": 128, "aggregated_channels": 96, "variant": "speechbrain"},
     "ecapa_512": {"channels": 64, "aggregated_channels": 96},
+    "rawnet2": {"gru_size": 64},
+    "rawnet3": {"channels": 64},
+    "resnetse34v2": {"features": {"num_mels": 16}},
     "se_resnet": {"channels": [16, 16, 32, 32]},
     "se_resnet_deep": {"channels": [16, 16, 32, 32]},
 }
