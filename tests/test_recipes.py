@@ -48,10 +48,13 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def on_tones(path: Path, corpus: Path) -> list[str]:
     """Overrides that put a recipe on the corpus of tones."""
     selection = {"speaker": "trials=trials_dev.txt", "spoof": "protocol=cm.dev.txt"}
-    key, _, name = selection[read_tree(path)["task"]].partition("=")
+    tree = read_tree(path)
+    key, _, name = selection[tree["task"]].partition("=")
+    grouped = "speakers" in tree["batch"]
     return [
         *(f"data.root={corpus}", f"data.manifest={corpus / 'manifest.csv'}", "data.store=null"),
-        *(f"evaluate.{key}={corpus / name}", "data.crop_seconds=0.4", "batch.size=8"),
+        *(f"evaluate.{key}={corpus / name}", "data.crop_seconds=0.4"),
+        *(["batch.speakers=4", "batch.utterances=2"] if grouped else ["batch.size=8"]),
     ]
 
 
