@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glottis.models._interface import SpoofOutput
+from glottis.models._interface import Reconstructed, SpoofOutput
 from glottis.models._registry import MODELS, register_model
 from glottis.models.inference import Window, infer
 from glottis.models.io import load_model, read_card, save_model
@@ -28,6 +28,7 @@ __all__ = [
     "Detection",
     "LoadReport",
     "Model",
+    "Reconstructed",
     "SpeakerModel",
     "SpoofModel",
     "SpoofOutput",

@@ -1,4 +1,4 @@
-"""What every network has in common: the output of a countermeasure, and the checks of an input."""
+"""What networks have in common: outputs that are more than one tensor, and checks of an input."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ class SpoofOutput(NamedTuple):
     def probability(self) -> Tensor:
         """(B,), softmax probability of bona fide under the class weights of the training."""
         return torch.softmax(self.logits, dim=1)[:, 1]
+
+
+class Reconstructed(NamedTuple):
+    """What a speaker network with a decoder gives in training, for a reconstruction loss.
+
+    embedding: (B, D).  reconstruction: (B, F, T), what the decoder made.  target: (B, F, T), what
+    it should have made, detached and in its range.
+    """
+
+    embedding: Tensor
+    reconstruction: Tensor
+    target: Tensor
 
 
 def require_wave(wave: Tensor, min_samples: int) -> None:

@@ -16,6 +16,8 @@ and may say:
 
     heavy_blocks          names of lists whose children are recomputed by activation checkpointing
     draw(generator)       the random tensors of one training step, passed to forward by keyword
+    statistics()          detached scalars of what it has learned, by name, for the log
+    reconstruct           True if forward in training gives a `Reconstructed`; an option sets it
 
 and, where there are published checkpoints:
 
