@@ -40,6 +40,19 @@ PARAMETERS = {
     "nested_report004": 1_624_131,
     "rawnet2": 17_621_410,
     "rawnet3": 16_280_322,
+    "redimnet": 4_234_193,
+    "redimnet2_b0": 1_115_220,
+    "redimnet2_b4": 6_659_744,
+    "redimnet2_b5": 8_959_272,
+    "redimnet2_b6": 12_394_784,
+    "redimnet_b0": 1_004_251,
+    "redimnet_b1": 2_126_937,
+    "redimnet_b2": 5_067_057,
+    "redimnet_b2_mrl": 5_016_305,
+    "redimnet_b3": 3_225_021,
+    "redimnet_b4": 6_441_521,
+    "redimnet_b5": 7_659_761,
+    "redimnet_b6": 15_015_473,
     "resnet101_wespeaker": 15_892_448,
     "resnet152_wespeaker": 19_814_880,
     "resnet18_wespeaker": 4_105_440,
@@ -59,7 +72,26 @@ PARAMETERS = {
     "vggvox": 4_295_104,
 }
 # options that make a large model small enough for these tests
+REDIM_STAGES = [
+    {"stride": 1, "num_blocks": 1, "expansion": 2, "reduction": 48},
+    {"stride": 3, "num_blocks": 1, "expansion": 1, "reduction": 24},
+]
+REDIM2_STAGES = [
+    {"bins": 1, "frames": 1, "num_blocks": 1, "expansion": 2.0, "reduction": 24},
+    {"bins": 3, "frames": 2, "num_blocks": 1, "expansion": 0.5, "reduction": 24},
+]
 SMALLER: dict[str, dict[str, Any]] = {
+    "redimnet": {"stages": REDIM_STAGES, "head_channels": 32, "embedding_norm": True},
+    "redimnet2_b0": {"dual_aggregation": True},
+    "redimnet2_b4": {"channels": 8, "stages": REDIM2_STAGES},
+    "redimnet2_b5": {"channels": 8, "stages": REDIM2_STAGES},
+    "redimnet2_b6": {"channels": 8, "stages": REDIM2_STAGES},
+    "redimnet_b2": {"stages": REDIM_STAGES},
+    "redimnet_b2_mrl": {"stages": REDIM_STAGES, "head_channels": 64},
+    "redimnet_b3": {"stages": REDIM_STAGES},
+    "redimnet_b4": {"channels": 16, "stages": REDIM_STAGES},
+    "redimnet_b5": {"channels": 16, "stages": REDIM_STAGES},
+    "redimnet_b6": {"stages": REDIM_STAGES},
     "lstm_autoencoder": {"hidden_size": 32, "latent_size": 16, "lstm_size": 24},
     "mlp_mixer": {"num_blocks": 2, "channels": 64},
     "mlp_mixer_raw": {"num_blocks": 2, "channels": 64},
