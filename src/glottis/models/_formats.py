@@ -60,7 +60,9 @@ class Format:
         return options, features
 
 
-def renamer(table: list[tuple[str, str]]) -> Callable[[str], str]:
+def renamer(
+    table: list[tuple[str, str | Callable[[re.Match[str]], str]]],
+) -> Callable[[str], str]:
     """A function that applies these patterns and replacements, one after the other, to a name."""
 
     def renamed(name: str) -> str:

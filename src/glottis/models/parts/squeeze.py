@@ -16,8 +16,9 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8, *, bias: bool = True) -> None:
         super().__init__()
-        self.reduce = nn.Linear(channels, channels // reduction, bias=bias)
-        self.expand = nn.Linear(channels // reduction, channels, bias=bias)
+        hidden = max(1, channels // reduction)
+        self.reduce = nn.Linear(channels, hidden, bias=bias)
+        self.expand = nn.Linear(hidden, channels, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         axes = tuple(range(2, x.ndim))
