@@ -59,7 +59,7 @@ class MapScaling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate = torch.sigmoid(self.linear(x.mean(dim=-1)))
-        return (x + self.shift) * gate[..., None]
+        return (x + self.shift.to(x.dtype)) * gate[..., None]  # maps stay bfloat16 under autocast
 
 
 class Res2Block(nn.Module):
