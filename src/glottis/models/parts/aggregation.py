@@ -25,12 +25,23 @@ class LayerAggregation(nn.Module):
             return sequences[0]
         weights = torch.softmax(self.weight[0, :, :, 0], dim=0).to(sequences[0].dtype)
         total = sequences[0] * weights[0]
-        frames = total.shape[1]
         for sequence, weight in zip(sequences[1:], weights[1:], strict=True):
-            repeats = frames // sequence.shape[1]
-            if repeats == 1:
-                total.addcmul_(sequence, weight)
-            else:
-                groups = total.unflatten(1, (-1, repeats))
-                total = torch.addcmul(groups, sequence[:, :, None], weight).flatten(1, 2)
+            total = _plus_weighted(total, sequence, weight)
         return total
+
+
+def _plus_weighted(total: Tensor, sequence: Tensor, weight: Tensor) -> Tensor:
+    """total + weight * sequence, in the memory of ``total``; short sequences stand for more frames.
+
+    total: (B, T, C).  sequence: (B, T / s, C).  weight: (C,).
+    """
+    repeats = total.shape[1] // sequence.shape[1]
+    if repeats > 1:
+        groups = total.unflatten(1, (-1, repeats))
+        if torch.is_grad_enabled():  # out of place: on a view, autograd would copy its base
+            return (groups + (sequence * weight)[:, :, None]).flatten(1, 2)
+        groups.addcmul_(sequence[:, :, None], weight)
+        return total
+    if torch.is_grad_enabled():  # the gradient of addcmul_ makes one more pass
+        return total.add_(sequence * weight)
+    return total.addcmul_(sequence, weight)
