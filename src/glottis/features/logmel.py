@@ -15,7 +15,7 @@ from torch import Tensor
 from glottis.features._filters import mel_filters
 from glottis.features._frontend import FrontEnd
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig
+from glottis.features._spectrum import LogFilterbank, SpectrumConfig
 
 
 class LogMelConfig(SpectrumConfig):
@@ -27,8 +27,20 @@ class LogMelConfig(SpectrumConfig):
     """2595 log10(1 + f / 700), or linear below and logarithmic above 1 kHz."""
     mel_area_norm: bool = False
     """Divide each filter by half of its width in Hz (Slaney)."""
-    log: Log = "natural"
-    """Natural logarithm, base 10, decibel, or none (the energies plus log_floor)."""
+
+
+def mel_bank(config: LogMelConfig) -> LogFilterbank:
+    """The logarithmic mel filterbank that the config describes."""
+    filters = mel_filters(
+        config.num_mels,
+        config.fft_size,
+        config.sample_rate,
+        config.low_hz,
+        config.high_hz,
+        scale=config.mel_scale,
+        area_norm=config.mel_area_norm,
+    )
+    return LogFilterbank(config, filters)
 
 
 @register_feature("logmel", LogMelConfig)
@@ -36,24 +48,8 @@ class LogMel(FrontEnd):
     """Log-mel spectrogram, (B, S) -> (B, num_mels, S // hop_samples + 1)."""
 
     def __init__(self, config: LogMelConfig) -> None:
-        filters = mel_filters(
-            config.num_mels,
-            config.fft_size,
-            config.sample_rate,
-            config.low_hz,
-            config.high_hz,
-            scale=config.mel_scale,
-            area_norm=config.mel_area_norm,
-        )
-        super().__init__(
-            config,
-            num_features=config.num_mels,
-            sample_rate=config.sample_rate,
-            hop_samples=config.hop_samples,
-            min_samples=config.window_samples,  # less would be mostly padding
-            normalise=config.normalise,
-        )
-        self.bank = LogFilterbank(config, filters, config.log)
+        super().__init__(config, num_features=config.num_mels)
+        self.bank = mel_bank(config)
 
     def compute(self, wave: Tensor) -> Tensor:
         """(B, S) -> (B, F, T)."""
