@@ -93,7 +93,8 @@ def _system(task: str, out: Path, listed: Path, quick: bool, quiet: bool) -> dic
     from glottis.report.evaluation import write_report
     from glottis.report.figures import training_curves
     from glottis.report.history import read_metrics
-    from glottis.score.checkpoint import evaluate_checkpoint, open_clips
+    from glottis.score.checkpoint import evaluate_checkpoint
+    from glottis.score.clips import open_clips
     from glottis.train import load_recipe, train_recipe
 
     corpus, run = out / "corpus", out / task
