@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glottis.audio import PackedStore, PackItem, pack, packworkers
+from glottis.audio import PackedStore, PackItem, pack, packing, packworkers
 from glottis.errors import DataError
 from helpers.packing import content, make_items
 
@@ -122,6 +122,33 @@ def test_a_kill_just_before_the_end_only_repeats_the_end(tmp_path: Path) -> None
         item.path.unlink()  # nothing is decoded a second time
     report = pack(items, tmp_path / "out", workers=0)
     assert (report.num_resumed, report.num_utterances) == (4, 4)
+
+
+def test_what_a_kill_left_of_a_list_is_removed(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", 3)
+    (tmp_path / "out").mkdir()
+    for name in ("pack.json", "index.arrow", "warnings.jsonl"):
+        (tmp_path / "out" / f".{name}.12345.tmp").write_bytes(b"{")
+    pack(items, tmp_path / "out", workers=0)
+    pack(items, tmp_path / "straight", workers=0)
+    assert content(tmp_path / "out") == content(tmp_path / "straight")
+
+
+def test_a_store_that_another_process_just_finished_is_not_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = make_items(tmp_path / "in", 3)
+    checked = packing.existing_meta
+
+    def meanwhile(folder: Path, identity: dict[str, object]) -> object:
+        found = checked(folder, identity)
+        monkeypatch.undo()
+        pack(items, tmp_path / "out", workers=0)  # by another process, before we have the lock
+        return found
+
+    monkeypatch.setattr(packing, "existing_meta", meanwhile)
+    assert pack(items, tmp_path / "out", workers=0).already_finished
+    assert PackedStore(tmp_path / "out").verify() == 3
 
 
 def test_an_interrupted_store_refuses_other_items(tmp_path: Path) -> None:

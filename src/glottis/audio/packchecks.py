@@ -13,15 +13,14 @@ from typing import Any
 from glottis.audio.channels import Channel, check_channel
 from glottis.audio.packestimate import PackItem, estimate
 from glottis.audio.packworkers import Settings
-from glottis.audio.storefiles import JOURNAL, LOCK, META, SUFFIX, Codec, read_meta
+from glottis.audio.storefiles import JOURNAL, LOCK, META, SUFFIX, Codec, is_leftover, read_meta
 from glottis.errors import ConfigError, DataError, TrainingStopped
 
 
 def existing_meta(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """What is packed or half packed in the folder.  Raises DataError if it is something else."""
     if not (folder / META).exists():
-        own = {META + ".tmp", LOCK}
-        foreign = sorted(p.name for p in folder.iterdir() if p.name not in own)
+        foreign = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not is_leftover(p))
         if foreign:
             raise DataError(
                 f"{folder} is not empty (it has {foreign[0]}) and not a packed store",

@@ -39,6 +39,7 @@ from glottis.audio.storefiles import (
     VERSION,
     WARNINGS,
     Codec,
+    is_leftover,
     write_atomic,
     write_index,
     write_json_lines,
@@ -123,9 +124,13 @@ def pack(
         folder.mkdir(parents=True, exist_ok=True)
         old = existing_meta(folder, identity)
         if old is not None and old["finished"]:  # before the lock: the store may be read-only
-            log.info("%s is finished already (%d clips)", folder, old["num_utterances"])
-            return _report(folder, old, 0, began, already_finished=True)
+            return _already_finished(folder, old, began)
         with only_packer(folder):
+            old = existing_meta(folder, identity)  # another process may just have finished it
+            if old is not None and old["finished"]:
+                return _already_finished(folder, old, began)
+            for path in filter(is_leftover, list(folder.iterdir())):
+                path.unlink()
             if old is not None:
                 shard_mb = old["shard_mb"]
             meta = identity | {"shard_mb": shard_mb, "glottis": __version__, "finished": False}
@@ -227,6 +232,11 @@ def _finish(
     write_atomic(folder / META, _json(meta))
     (folder / JOURNAL).unlink()
     return meta
+
+
+def _already_finished(folder: Path, meta: dict[str, Any], began: float) -> PackReport:
+    log.info("%s is finished already (%d clips)", folder, meta["num_utterances"])
+    return _report(folder, meta, 0, began, already_finished=True)
 
 
 def _report(
