@@ -50,6 +50,17 @@ def test_another_root_keeps_what_the_manifest_of_the_run_knows(bench: Any, tmp_p
     assert "3 of 3 clips are training data" in outcome.err
 
 
+def test_a_list_without_people_is_marked(bench: Any, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    words = ("evaluate", bench.speaker, "--trials", bench.corpus / "trials_dev.txt")
+    words += ("--manifest", manifest, "--root", bench.corpus, "--json")
+    table = (bench.corpus / "manifest.csv").read_text()
+    manifest.write_text(table.replace(",tones,", ",synthetic,"))
+    assert succeeds(*words).json["notes"][0].startswith("SYNTHETIC: computer-made talkers")
+    manifest.write_text(table.replace(",tones,", ",synthetic,", 60))  # some are people
+    assert not any("SYNTHETIC" in note for note in succeeds(*words).json["notes"])
+
+
 def test_what_is_lost_without_a_manifest_is_said(bench: Any, tmp_path: Path) -> None:
     strange = tmp_path / "strange"  # the same voices under names that the run does not know
     strange.mkdir()

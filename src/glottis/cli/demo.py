@@ -17,7 +17,6 @@ QUICK = {  # a few steps
     "speaker": ["train.epochs=1", "evaluate.every_epochs=1", "batch.size=8"],
     "spoof": ["train.steps=4", "evaluate.every_steps=4", "batch.size=8"],
 }
-SYNTHETIC = "SYNTHETIC: computer-made talkers; these numbers say nothing about people"
 
 
 @app.command()
@@ -43,7 +42,7 @@ def demo(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"\n{SYNTHETIC}")
+    typer.echo(f"\n{result['note']}")
     for task, found in result["results"].items():
         typer.echo(f"{task}: {found['text']}")
         for line in found["lines"]:
@@ -60,6 +59,7 @@ def run_demo(
 
     from glottis.audio import PackItem, pack
     from glottis.data import Manifest
+    from glottis.score.results import SYNTHETIC
     from glottis.synth import SynthConfig, generate, tiny_config
 
     began = time.monotonic()

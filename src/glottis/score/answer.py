@@ -1,11 +1,14 @@
 """Answers about files: the score, the threshold it is compared with, and what speaks against it.
 
+A file that holds nothing to judge (digital silence, less than `LEAST_SECONDS`) is refused: a model
+gives a number for it, and the number says nothing.
 The threshold is the one at the equal error rate of the development trials, stored in the card of
 the checkpoint; a model without it (imported weights) gives scores and no decision.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,15 +17,19 @@ from typing import Any
 import numpy as np
 
 from glottis import audio
-from glottis.errors import DataError, ModelError
+from glottis.errors import AudioError, DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.score.embed import Embeddings
+from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (files done, all files)."""
 
 FILES_AT_ONCE = 64  # between two calls of the progress
 SHORT_SECONDS = 1.5  # below this a voice is hard to tell from one clip
+LEAST_SECONDS = 0.1  # below this there is hardly a frame of speech
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,7 @@ def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
     """Compare two audio files."""
     model, threshold, development = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
-    notes = [*_notes(first), *_notes(second)]
+    notes = [*_judgeable(first), *_judgeable(second)]
     a, b = model.embed([first, second])
     score = float(a @ b)
     return Verification(
@@ -106,7 +113,7 @@ def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
 def detect_files(
     checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
 ) -> list[Detection]:
-    """Judge each audio file."""
+    """Judge each audio file; one that cannot be judged is an `AudioError`, and nothing is said."""
     model, threshold, development = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
     meaning = (
@@ -116,16 +123,17 @@ def detect_files(
     )
     answers = []
     for path in files:
+        notes = _judgeable(path)
         found = model.detect(path)
         answers.append(
             Detection(
                 file=str(path),
                 score=found.score,
-                threshold=None if threshold is None else round(threshold, 3),
+                threshold=threshold,
                 decision=_decide(found.score, threshold, "bonafide", "spoof"),
                 segments=len(found.segment_scores),
                 meaning=meaning,
-                notes=tuple(_notes(path)),
+                notes=tuple(notes),
             )
         )
         if progress is not None:
@@ -139,7 +147,8 @@ def embed_files(
     dim: int | None = None,
     progress: Progress | None = None,
 ) -> Embeddings:
-    """Unit-length embeddings of audio files, keyed by their paths."""
+    """Unit-length embeddings of audio files, keyed by their paths; what is odd about a file is
+    logged."""
     for path in files:
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # bytes that are no text
             raise DataError(
@@ -152,6 +161,8 @@ def embed_files(
     parts = []
     for start in range(0, len(files), FILES_AT_ONCE):
         some = list(files[start : start + FILES_AT_ONCE])
+        for note in (note for path in some for note in _judgeable(path)):
+            _log.warning("%s", note)
         parts.append(model.embed(some, dim=dim).numpy().astype(np.float32))
         if progress is not None:
             progress(start + len(some), len(files))
@@ -169,7 +180,12 @@ def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float
         )
     development = card["extra"].get("development") or {}
     threshold = development.get("threshold")
-    return model, threshold, development.get("text", "unknown development data")
+    text = development.get("text", "unknown development data")
+    data = card["extra"].get("data") or {}
+    sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
+    if set(sources) == {SYNTHETIC_SOURCE}:
+        text = f"{text}; {SYNTHETIC}"
+    return model, threshold, text
 
 
 def _decide(score: float, threshold: float | None, above: str, below: str) -> str | None:
@@ -178,8 +194,21 @@ def _decide(score: float, threshold: float | None, above: str, below: str) -> st
     return above if score >= threshold else below
 
 
-def _notes(path: Path) -> list[str]:
+def _judgeable(path: Path) -> list[str]:
+    """What to know about a recording; `AudioError` if there is nothing in it to judge."""
     clip = audio.decode(path)
+    if clip.duration_s < LEAST_SECONDS:
+        raise AudioError(
+            f"{path}: {clip.duration_s:.4f} s of audio, less than {LEAST_SECONDS} s",
+            why="a model would repeat it until it is long enough, and judge the repetition",
+            fix="give a longer recording",
+        )
+    if clip.samples.max() == clip.samples.min():
+        raise AudioError(
+            f"{path}: all {len(clip.samples):,} samples are {clip.samples[0]:.3g}: digital silence",
+            why="nobody speaks in it, and a score would say something all the same",
+            fix="was the right channel recorded? is the file finished?",
+        )
     notes = [f"{path}: {warning}" for warning in clip.warnings]
     if clip.duration_s < SHORT_SECONDS:
         notes.append(f"{path}: only {clip.duration_s:.2f} s of audio; expect more errors")

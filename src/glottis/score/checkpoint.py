@@ -33,7 +33,7 @@ from glottis.score.cosine import score_trials
 from glottis.score.embed import Extraction, detect_clips, embed_clips
 from glottis.score.evaluate import evaluate_speaker, evaluate_spoof
 from glottis.score.parts import Resampled
-from glottis.score.results import Result
+from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE, Result
 from glottis.score.score_files import write_cm_scores, write_trial_scores
 
 DEVELOPMENT_NOTE = (
@@ -101,7 +101,8 @@ def evaluate_checkpoint(
         scores = detect_clips(model, keys, source, extraction)
         result = evaluate_spoof(scores, given, known.tables, how=how)
         positive = given.bonafide
-    notes = [DEVELOPMENT_NOTE] if selected else []
+    notes = [SYNTHETIC] if known.synthetic else []
+    notes += [DEVELOPMENT_NOTE] if selected else []
     notes += _remarks(clips, isinstance(given, Trials), conditions)
     result = replace(result, notes=(*notes, *result.notes))
     return Evaluated(result, given, scores, positive)
@@ -114,6 +115,11 @@ class _Known:
     rows: Manifest | None = None
     speakers: Names | None = None
     tables: Mapping[str, Names] | None = None
+
+    @property
+    def synthetic(self) -> bool:
+        """No clip is of a person."""
+        return self.rows is not None and set(self.rows.column("source")) == {SYNTHETIC_SOURCE}
 
 
 def _read(path: Path, task: str, card: Mapping[str, Any]) -> tuple[Trials | Protocol, bool]:
