@@ -39,12 +39,19 @@ def pack(
     from glottis.audio import PackItem, estimate
     from glottis.audio import pack as pack_store
     from glottis.data import Manifest
-    from glottis.errors import ConfigError
+    from glottis.errors import ConfigError, DataError
 
     if codec != "pcm16" and codec != "flac":
         raise ConfigError(f"there is no codec '{codec}'", fix="--codec pcm16 or --codec flac")
     kind: Any = codec
     table = Manifest.read(manifest)
+    pieces = sum(piece is not None for piece in table.segments() or ())
+    if pieces:
+        raise DataError(
+            f"{manifest}: {pieces} of {len(table)} rows are pieces of longer files (start_s)",
+            why="a store keeps whole files; every piece would become the whole recording",
+            fix="train and evaluate from the files (without data.store), or cut them first",
+        )
     folder = root if root is not None else manifest.parent
     table.check(folder).raise_if_bad(folder)
     pairs = zip(table.column("utterance"), table.column("path"), strict=True)
