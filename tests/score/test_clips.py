@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from glottis.data import Manifest
-from glottis.score.clips import Clips, segments
+from glottis.score.clips import Clips
 
 HEAD = "utterance,path,speaker,start_s,end_s"
 
@@ -32,12 +32,6 @@ def test_a_row_that_is_a_piece_of_a_file_is_heard_as_that_piece(pieces: Clips) -
     whole = source.read(2, 0, 16000)
     assert np.array_equal(source.read(0, 0, 4000), whole[4000:8000])
     assert np.array_equal(source.read(1, 100, 50), whole[8100:8150])
-
-
-def test_a_manifest_without_pieces_has_no_segments(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.csv"
-    path.write_text("utterance,path\na,a.wav\n")
-    assert segments(Manifest.read(path)) is None
 
 
 def test_a_given_manifest_is_never_put_aside(pieces: Clips) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from glottis.audio import PackedStore
 from glottis.configfile import expand, read_mapping
 from glottis.data import Manifest
@@ -73,7 +71,7 @@ class Clips:
                 fix="give --root; for utterance names --manifest, or a --pattern",
                 rule="P7",
             )
-        pieces = None if rows is None or self.pattern is not None else segments(rows)
+        pieces = None if rows is None or self.pattern is not None else rows.segments()
         return FileSource(self.root, paths, sample_rate, cache_mb=0, segments=pieces)
 
     def _misfit(self, keys: Names, source: str) -> str:
@@ -166,17 +164,6 @@ def clips_of_run(checkpoint: Path) -> tuple[Path | None, Path | None, Path | Non
             root, manifest, store = (None if f is None else _expanded(f) for f in found)
             return root, manifest, store
     return None, None, None
-
-
-def segments(rows: Manifest) -> list[tuple[float, float] | None] | None:
-    """(start, end) in seconds of rows that are a piece of their file; None if no row is."""
-    if "start_s" not in rows.columns:
-        return None
-    starts, ends = rows.column("start_s"), rows.column("end_s")
-    return [
-        None if np.isnan(start) else (float(start), float(end))
-        for start, end in zip(starts, ends, strict=True)
-    ]
 
 
 def _expanded(text: str) -> Path | None:
