@@ -171,13 +171,14 @@ def test_an_interrupted_store_refuses_other_items(tmp_path: Path) -> None:
 CRASH = (
     ITEMS
     + """
-def encode(item, path, settings, original=packworkers.encode_file):
+def encode(position, item, settings, original=packworkers.encode_file):
+    path = str(item.path)
     if "clip007" in path:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "clip009" in path and not os.path.exists(sys.argv[2] + ".tried"):
         Path(sys.argv[2] + ".tried").touch()
         os._exit(3)
-    return original(item, path, settings)
+    return original(position, item, settings)
 
 packworkers.encode_file = encode  # spawned workers import this file, and so this line
 if __name__ == "__main__":
@@ -213,6 +214,6 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
 def test_a_bug_in_a_worker_comes_through_with_its_traceback(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", 2)
     settings = packworkers.Settings("fast", "pcm16", "mix")  # type: ignore[arg-type]
-    outcomes = packworkers.encode_files([0, 1], [str(i.path) for i in items], settings, 1)
+    outcomes = packworkers.encode_files([0, 1], items, settings, 1)
     with pytest.raises(RuntimeError, match="packing worker failed"):
         list(outcomes)

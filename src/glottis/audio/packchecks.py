@@ -116,10 +116,11 @@ def cannot_write(folder: Path, error: OSError) -> DataError | TrainingStopped:
 
 
 def items_hash(items: Sequence[PackItem]) -> str:
-    """What makes two lists of items the same: utterances and paths, in order."""
+    """What makes two lists of items the same: utterances, paths and pieces, in order."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(
-            f"{item.utterance}\0{os.fspath(item.path)}\n".encode(errors="surrogateescape")
-        )
+        whole = item.start_s == 0 and item.end_s is None
+        piece = "" if whole else f"\0{item.start_s!r}\0{item.end_s!r}"
+        text = f"{item.utterance}\0{os.fspath(item.path)}{piece}\n"
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -169,17 +169,16 @@ def _run(
     if packed:
         log.info("going on after %d of %d clips", len(packed), len(items))
     began = checkpoint = shown = time.monotonic()
-    paths = [os.fspath(item.path) for item in items]
-    with closing(encode_files(todo, paths, settings, workers)) as outcomes:
+    with closing(encode_files(todo, items, settings, workers)) as outcomes:
         for count, outcome in enumerate(outcomes, start=1):
-            position = outcome.item
+            position = outcome.position
             if outcome.reason is None:
                 journal.add_clip(
                     position, outcome.data, outcome.num_samples, outcome.crc32, outcome.warnings
                 )
             else:
                 journal.add_broken(position, outcome.reason)
-                quarantine.add(items[position].utterance, paths[position], outcome.reason)
+                quarantine.add(items[position].utterance, items[position].path, outcome.reason)
             now = time.monotonic()
             if now - checkpoint >= CHECKPOINT_SECONDS:
                 journal.checkpoint()
