@@ -34,7 +34,7 @@ from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
 from glottis.train.recipe import BatchConfig, Recipe, expand
 from glottis.train.run import Run
-from glottis.train.runtime import pick_device, prepare_network, set_switches
+from glottis.train.runtime import automatic_workers, pick_device, prepare_network, set_switches
 from glottis.train.schedule import Schedule
 from glottis.train.task import Loss, Task
 from glottis.train.trackers import make_trackers
@@ -126,13 +126,21 @@ def _sampler(recipe: Recipe, labels: np.ndarray) -> Sampler:
     assert size is not None
     if balanced:
         return BalancedSampler(labels, size, recipe.seed)
+    rest = len(labels) % size
+    if not drop_last and 0 < rest < distributed.world():
+        raise ConfigError(
+            f"the last batch of an epoch has {rest} clips for {distributed.world()} processes",
+            why="every process needs something to compute",
+            fix="set data.drop_last=true, or another batch.size",
+        )
     return FlatSampler(len(labels), size, recipe.seed, drop_last=drop_last)
 
 
 def _loader_options(recipe: Recipe) -> LoaderOptions:
     data = recipe.data
+    workers = data.workers
     return LoaderOptions(
-        workers=data.workers,
+        workers=automatic_workers() if workers is None else workers,
         prefetch=data.prefetch,
         pin_memory=data.pin_memory,
         persistent_workers=data.persistent_workers,
@@ -196,6 +204,12 @@ def _head(recipe: Recipe, model: SpeakerModel | SpoofModel, num_classes: int) ->
             else "set batch.size",
             rule="O13",
         )
+    if grouped and recipe.evaluate.dev_seen is not None:
+        raise ConfigError(
+            f"evaluate.dev_seen asks for a loss over classes; '{entry.name}' has none",
+            why="it compares the speakers of one batch with each other",
+            fix="leave evaluate.dev_seen out, or take a loss with classes",
+        )
     head: Loss = build_loss(recipe.loss, model.embedding_size, num_classes)
     return head
 
@@ -231,6 +245,7 @@ def _card(recipe: Recipe, run: Run, corpus: Corpus, augmenter: Augmenter | None)
         "run_id": run.run_id,
         "description": recipe.description,
         "identity": run.identity,
+        "resumes": run.resumes,
         "seed": recipe.seed,
         "data": corpus.summary(),
         "augment": augmenter.card() if augmenter else [],
