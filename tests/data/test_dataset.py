@@ -220,6 +220,16 @@ def test_processes_share_a_batch_without_overlap() -> None:
     assert torch.equal(torch.cat([h.wave for h in halves]), whole.wave)
 
 
+def test_no_process_is_left_without_a_clip_at_the_end_of_an_epoch() -> None:
+    data, options = dataset([100] * 9), LoaderOptions(workers=0)
+    sampler = FlatSampler(9, 4, 7, drop_last=False)
+    with pytest.raises(DataError, match="1 clips for 2 processes"):
+        Loader(data, sampler, options, rank=0, world=2)
+    sampler = FlatSampler(9, 6, 7, drop_last=False)
+    last = [next(Loader(data, sampler, options, rank=r, world=2).batches(1, 2)) for r in (0, 1)]
+    assert sorted(torch.cat([b.rows for b in last]).tolist()) == sorted(sampler.plan(1).tolist())
+
+
 def test_a_batch_that_does_not_divide_over_the_processes_is_refused() -> None:
     data = dataset([100] * 12, [i // 2 for i in range(12)], group=2)
     sampler = GroupedSampler(data.labels, 3, 2, 7)
