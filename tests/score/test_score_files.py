@@ -331,3 +331,10 @@ def test_a_key_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
     one_class = write(tmp_path / "one.txt", [f"0 a{i} b" for i in range(9)])
     with pytest.raises(DataError, match=r"\[P7\] .* 0 target and 9 other trials"):
         metrics_from_files(scores, one_class)
+
+
+def test_a_score_that_is_no_number_is_called_that(tmp_path: Path) -> None:
+    key = write(tmp_path / "key.txt", ["1 a b", "0 c d"])
+    scores = write(tmp_path / "s.txt", ["c d 0.5", "a b nan"])
+    with pytest.raises(ResultError, match="1 of 2 trial scores are not finite"):
+        metrics_from_files(scores, key)

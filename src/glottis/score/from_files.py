@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from glottis.data import EvaluationProtocol, EvaluationTrials, require_protocol, require_trials
 from glottis.errors import ConfigError, ResultError
-from glottis.score._checks import FloatArray, listed
+from glottis.score._checks import FloatArray, checked_scores, listed
 from glottis.score.evaluate import evaluate_sasv, evaluate_speaker, evaluate_spoof
 from glottis.score.key_files import TRACK2, Key, read_key
 from glottis.score.layouts import ScoreTable, read_scores
@@ -82,6 +82,7 @@ def metrics_from_files(
     table = read_scores(scores, layout)
     remarks = [f"{scores}: {len(table):,} scores, layout {table.layout}"]
     _refuse_asv(table)
+    checked_scores(table.scores, "trial")  # first: NaN differs from itself
     if key is not None:
         _refuse_contradictions(table)
         truth = read_key(key, subset)
