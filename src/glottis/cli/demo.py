@@ -57,8 +57,9 @@ def run_demo(
     """Corpus, store, two trainings, three evaluations; returns what was measured."""
     import os
 
-    from glottis.audio import PackItem, pack
+    from glottis.audio import pack
     from glottis.data import Manifest
+    from glottis.data.source import pack_items
     from glottis.score.results import SYNTHETIC
     from glottis.synth import SynthConfig, generate, tiny_config
 
@@ -71,10 +72,7 @@ def run_demo(
         out / "corpus", config, workers=count, progress=None if quiet else Bar("  clips")
     )
     _say(quiet, "2/4 packing")
-    table = Manifest.read(corpus.manifest)
-    pairs = zip(table.column("utterance"), table.column("path"), strict=True)
-    items = [PackItem(str(u), corpus.root / str(p)) for u, p in pairs]
-    pack(items, out / "store", workers=0)
+    pack(pack_items(Manifest.read(corpus.manifest), corpus.root), out / "store", workers=0)
     results = {}
     _say(quiet, "3/4 training and evaluating the speaker model")
     results["speaker"] = _system("speaker", out, corpus.trials["eval"], quick, quiet)
