@@ -140,6 +140,24 @@ def test_a_loss_of_the_wrong_task_or_batch_is_refused(tones: Path, tmp_path: Pat
         recipe(speaker_tree(tones, evaluate={"protocol": "x"}))
 
 
+def test_augmentations_that_do_not_fit_the_training_are_refused(
+    tones: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="makes new classes"):
+        trainer(tones, tmp_path, spoof_tree, augment=[{"name": "speed", "as_new_speakers": True}])
+    with pytest.raises(ConfigError, match="takes the waveform itself"):
+        trainer(tones, tmp_path, spoof_tree, augment=[{"name": "frequency_mask"}])
+
+
+def test_chance_of_a_grouped_loss_is_that_of_its_batches(
+    tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grouped = {"batch": {"speakers": 3, "utterances": 2}, "loss": {"name": "angular_prototypical"}}
+    with caplog.at_level(logging.INFO):
+        trainer(tones, tmp_path, **grouped)
+    assert "is chance for 3 classes" in caplog.text
+
+
 def test_a_last_batch_smaller_than_the_processes_is_refused(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

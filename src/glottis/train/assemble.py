@@ -22,7 +22,7 @@ from glottis.data.loader import Loader, LoaderOptions
 from glottis.data.sampler import BalancedSampler, FlatSampler, GroupedSampler, Sampler
 from glottis.errors import ConfigError
 from glottis.losses import LOSSES, build_loss
-from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights
+from glottis.models import MODELS, SpeakerModel, SpoofModel, build_model, load_weights
 from glottis.rng import stream_key
 from glottis.train import distributed
 from glottis.train.checkpoint import read_weights
@@ -103,7 +103,9 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         card=_card(recipe, run, corpus, augmenter),
     )
     require_all_read(recipe)
-    watch = Watch(out, task.head, len(label_map), _checkpoint_bytes(task))
+    # a grouped loss chooses among the speakers of a batch
+    num_classes = recipe.batch.speakers or len(label_map)
+    watch = Watch(out, task.head, num_classes, _checkpoint_bytes(task))
     distributed.barrier()  # the folder is there, for all
     for guard in guards:
         guard.before_run(watch)
@@ -114,7 +116,13 @@ def _augmenter(recipe: Recipe, corpus: Corpus, device: torch.device) -> Augmente
     if not recipe.augment:
         return None
     context = AugmentContext(recipe.data.sample_rate, corpus.root, recipe.seed)
-    return build_augmenter(recipe.augment, context).to(device)
+    augmenter = build_augmenter(recipe.augment, context).to(device)
+    augmenter.require_fit(
+        task=recipe.task,
+        grouped=recipe.batch.utterances is not None,
+        features=MODELS.entry_of(recipe.model).target.input == "features",
+    )
+    return augmenter
 
 
 def _sampler(recipe: Recipe, labels: np.ndarray) -> Sampler:
