@@ -1,7 +1,7 @@
 """Answers about files: the score, the threshold it is compared with, and what speaks against it.
 
-A file that holds nothing to judge (digital silence, less than `LEAST_SECONDS`) is refused: a model
-gives a number for it, and the number says nothing.
+A file that holds nothing to judge (digital silence, less than 0.1 s) is refused: a model gives
+a number for it, and the number says nothing.
 The threshold is the one at the equal error rate of the development trials, stored in the card of
 the checkpoint; a model without it (imported weights) gives scores and no decision.
 """
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from glottis import audio
-from glottis.errors import AudioError, DataError, ModelError
+from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.score.embed import Embeddings
 from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
@@ -29,7 +29,6 @@ Progress = Callable[[int, int], None]
 
 FILES_AT_ONCE = 64  # between two calls of the progress
 SHORT_SECONDS = 1.5  # below this a voice is hard to tell from one clip
-LEAST_SECONDS = 0.1  # below this there is hardly a frame of speech
 
 
 @dataclass(frozen=True)
@@ -196,19 +195,7 @@ def _decide(score: float, threshold: float | None, above: str, below: str) -> st
 
 def _judgeable(path: Path) -> list[str]:
     """What to know about a recording; `AudioError` if there is nothing in it to judge."""
-    clip = audio.decode(path)
-    if clip.duration_s < LEAST_SECONDS:
-        raise AudioError(
-            f"{path}: {clip.duration_s:.4f} s of audio, less than {LEAST_SECONDS} s",
-            why="a model would repeat it until it is long enough, and judge the repetition",
-            fix="give a longer recording",
-        )
-    if clip.samples.max() == clip.samples.min():
-        raise AudioError(
-            f"{path}: all {len(clip.samples):,} samples are {clip.samples[0]:.3g}: digital silence",
-            why="nobody speaks in it, and a score would say something all the same",
-            fix="was the right channel recorded? is the file finished?",
-        )
+    clip = audio.require_sound(audio.decode(path), path)
     notes = [f"{path}: {warning}" for warning in clip.warnings]
     if clip.duration_s < SHORT_SECONDS:
         notes.append(f"{path}: only {clip.duration_s:.2f} s of audio; expect more errors")
