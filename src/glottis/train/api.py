@@ -65,9 +65,8 @@ def _start(trainer: Trainer, resume: bool, checkpoint: Path | None) -> State:
         trainer.precision.device,
     )
     if source is None:
-        if resume:
-            log.info("nothing was saved yet: starting from the beginning")
         if run.continues:
+            log.info("nothing was saved yet: starting from the beginning")
             run.resumed(0, None)
         run.forget_after(0)
         return State()
