@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +13,38 @@ from glottis.errors import ToolkitError
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path``; fsynced and renamed over it when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``; fsynced and renamed over it when the block ends well.
+
+    Errors of the file system come through as they are; most callers want `atomic_path`.
+    """
+    temporary = path.with_name(f"{temporary_prefix(path)}{os.getpid()}.tmp")
     try:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
+    finally:
+        with suppress(OSError):  # a folder that is no folder: the first error says so
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """`replacing`, with a `ToolkitError` that names the file if it cannot be written."""
+    try:
+        with replacing(path) as temporary:
+            yield temporary
     except OSError as error:
         raise ToolkitError(
             f"cannot write {path}: {error.strerror or error}",
             fix="check the folder's permissions and the free disk space",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def temporary_prefix(path: Path) -> str:
+    """What the names of temporary files of ``path`` begin with; a kill may leave one."""
+    return f".{path.name}."
 
 
 def write_text(path: Path, text: str) -> None:

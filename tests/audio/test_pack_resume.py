@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from glottis.audio import PackedStore, PackItem, pack, packworkers
+from glottis.audio import PackedStore, PackItem, pack, packing, packworkers
 from glottis.errors import DataError
 from helpers.packing import content, make_items
 
@@ -124,6 +124,33 @@ def test_a_kill_just_before_the_end_only_repeats_the_end(tmp_path: Path) -> None
     assert (report.num_resumed, report.num_utterances) == (4, 4)
 
 
+def test_what_a_kill_left_of_a_list_is_removed(tmp_path: Path) -> None:
+    items = make_items(tmp_path / "in", 3)
+    (tmp_path / "out").mkdir()
+    for name in ("pack.json", "index.arrow", "warnings.jsonl"):
+        (tmp_path / "out" / f".{name}.12345.tmp").write_bytes(b"{")
+    pack(items, tmp_path / "out", workers=0)
+    pack(items, tmp_path / "straight", workers=0)
+    assert content(tmp_path / "out") == content(tmp_path / "straight")
+
+
+def test_a_store_that_another_process_just_finished_is_not_packed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = make_items(tmp_path / "in", 3)
+    checked = packing.existing_meta
+
+    def meanwhile(folder: Path, identity: dict[str, object]) -> object:
+        found = checked(folder, identity)
+        monkeypatch.undo()
+        pack(items, tmp_path / "out", workers=0)  # by another process, before we have the lock
+        return found
+
+    monkeypatch.setattr(packing, "existing_meta", meanwhile)
+    assert pack(items, tmp_path / "out", workers=0).already_finished
+    assert PackedStore(tmp_path / "out").verify() == 3
+
+
 def test_an_interrupted_store_refuses_other_items(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", 4)
 
@@ -144,13 +171,14 @@ def test_an_interrupted_store_refuses_other_items(tmp_path: Path) -> None:
 CRASH = (
     ITEMS
     + """
-def encode(item, path, settings, original=packworkers.encode_file):
+def encode(position, item, settings, original=packworkers.encode_file):
+    path = str(item.path)
     if "clip007" in path:
         os.kill(os.getpid(), signal.SIGSEGV)
     if "clip009" in path and not os.path.exists(sys.argv[2] + ".tried"):
         Path(sys.argv[2] + ".tried").touch()
         os._exit(3)
-    return original(item, path, settings)
+    return original(position, item, settings)
 
 packworkers.encode_file = encode  # spawned workers import this file, and so this line
 if __name__ == "__main__":
@@ -186,6 +214,6 @@ def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
 def test_a_bug_in_a_worker_comes_through_with_its_traceback(tmp_path: Path) -> None:
     items = make_items(tmp_path / "in", 2)
     settings = packworkers.Settings("fast", "pcm16", "mix")  # type: ignore[arg-type]
-    outcomes = packworkers.encode_files([0, 1], [str(i.path) for i in items], settings, 1)
+    outcomes = packworkers.encode_files([0, 1], items, settings, 1)
     with pytest.raises(RuntimeError, match="packing worker failed"):
         list(outcomes)

@@ -102,6 +102,31 @@ def test_other_items_or_settings_on_the_same_folder_are_refused(tmp_path: Path) 
         pack(items, tmp_path / "out", workers=0, channel=0)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pieces_of_a_recording_are_clips_of_their_own(tmp_path: Path, workers: int) -> None:
+    recording = write_sound(tmp_path / "r.flac", voice(3.0))
+    other = write_sound(tmp_path / "s.wav", voice(2.0, 8000), 8000)
+    pieces = [(recording, 0.5, 1.25), (other, 0.1, 0.9), (recording, 0.0, 0.5), (other, 1.0, None)]
+    items = [PackItem(f"u{k}", *piece) for k, piece in enumerate(pieces)]
+    assert estimate(items).seconds == pytest.approx(0.75 + 0.8 + 0.5 + 1.0)
+    late, long = PackItem("late", recording, 3.5, 4.0), PackItem("long", recording, 2.5, 4.0)
+    report = pack([*items, late, long], tmp_path / "out", workers=workers)
+    store = PackedStore(tmp_path / "out")
+    assert store.utterances == ["u0", "u1", "u2", "u3", "long"]
+    for index, (path, start, end) in enumerate(pieces):
+        duration = None if end is None else end - start
+        expected = load(path, 16000, start_s=start, duration_s=duration).samples
+        assert np.array_equal(store.read(index), to_int16(expected))
+    assert [b.utterance for b in report.quarantined] == ["late"]
+    assert "nothing to read from 3.500 s on" in report.quarantined[0].reason
+    assert report.warnings == {"truncated": 1}
+    assert "should last 1.50 s" in (tmp_path / "out" / "warnings.jsonl").read_text()
+    with pytest.raises(DataError, match="the list of utterances and paths"):
+        pack([PackItem(i.utterance, i.path) for i in items], tmp_path / "out", workers=0)
+    with pytest.raises(DataError, match="not a piece"):
+        PackItem("u", recording, 2.0, 1.0)
+
+
 # ------------------------------------------------------------------ broken files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,25 @@ def test_shares_above_one_are_refused() -> None:
 def test_two_of_a_kind_that_can_only_be_once_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} and {name}"):
         augmenter({"name": name}, {"name": name})
+
+
+@pytest.mark.parametrize(
+    ("entry", "use", "text"),
+    [
+        ({"name": "time_mask"}, {"features": False}, "takes the waveform itself"),
+        ({"name": "mixup"}, {"grouped": True}, "the loss compares groups"),
+        ({"name": "speed", "as_new_speakers": True}, {"grouped": True}, "makes new classes"),
+        ({"name": "speed", "as_new_speakers": True}, {"task": "spoof"}, "makes new classes"),
+    ],
+)
+def test_what_a_training_could_not_use_is_refused(
+    entry: dict[str, object], use: dict[str, Any], text: str
+) -> None:
+    fitting: dict[str, Any] = {"task": "speaker", "grouped": False, "features": True}
+    chain = augmenter(entry)
+    chain.require_fit(**fitting)
+    with pytest.raises(ConfigError, match=text):
+        chain.require_fit(**{**fitting, **use})
 
 
 def test_clipping_is_measured() -> None:

@@ -33,7 +33,7 @@ def test_the_page_names_every_augmentation() -> None:
 
 
 def test_code_on_the_page_runs() -> None:
-    (code,) = blocks("python")
+    code = blocks("python")[0]  # the other one shows how to add an augmentation
     names: dict[str, object] = {}
     exec(compile(code, str(PAGE), "exec"), names)
     assert len(names["params"]) == 2  # type: ignore[arg-type]

@@ -116,3 +116,23 @@ def test_quiet_recordings_of_rooms_use_all_sixteen_bits(tmp_path: Path) -> None:
     bank = reverb(tmp_path, source=".").bank
     assert int(bank.samples.abs().max()) == round(0.9 * 32768)
     assert int(bank.samples[1500]) == pytest.approx(0.09 * 32768, rel=1e-3)
+
+
+def test_a_long_room_is_never_cut_into_its_tail(tmp_path: Path) -> None:
+    for name in "abc":
+        response = 0.01 * generator(7, name).standard_normal(6 * 16000)
+        response[:200] = 0.0
+        response[200] = 0.9
+        soundfile.write(tmp_path / f"{name}.wav", response, 16000, subtype="FLOAT")
+    bank = reverb(tmp_path, source=".", bank_seconds=12.0).bank
+    assert bank.lengths == (6 * 16000,) * 2  # fewer rooms, but whole ones
+    assert bank.peaks == (200, 200)
+
+
+def test_a_folder_of_noise_or_music_is_refused_as_rooms(tmp_path: Path) -> None:
+    for kind in ("simulated_rirs", "pointsource_noises"):
+        (tmp_path / kind).mkdir()
+        soundfile.write(tmp_path / kind / "a.wav", generator(8).random(800), 16000)
+    with pytest.raises(DataError, match="more than impulse responses: pointsource_noises"):
+        reverb(tmp_path, source=".")
+    assert reverb(tmp_path, source=".", kinds=("simulated_rirs",)).bank.kinds == ("simulated_rirs",)

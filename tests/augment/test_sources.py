@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from glottis.augment import AugmentContext, load_bank
 from glottis.augment._sources import SHORTEST_EXCERPT_S, fair_limit, matches
@@ -57,6 +59,22 @@ def test_paths_of_a_list_outside_of_the_root_are_relative_to_the_list(tmp_path: 
     assert load_bank(absolute, context(tmp_path / "data"), max_seconds=10).names == ("a.wav",)
     with pytest.raises(DataError, match=r"cannot be used.*a\.wav"):
         load_bank(absolute, context(tmp_path), max_seconds=10)
+
+
+def test_a_manifest_is_a_list_wherever_it_was_written(tmp_path: Path) -> None:
+    write(tmp_path / "voices" / "a.wav", 0.2)
+    columns = {"path": ["a.wav", "b.wav"], "speaker": ["s1", "s2"], "split": ["train", "test"]}
+    (tmp_path / "lists").mkdir()
+    parquet.write_table(pyarrow.table(columns), tmp_path / "lists" / "manifest.parquet")
+    source = str(tmp_path / "lists" / "manifest.parquet")
+    bank = load_bank(source, context(tmp_path / "voices"), split="train", max_seconds=10)
+    assert (bank.names, bank.groups) == (("a.wav",), ("s1",))
+
+
+def test_a_list_from_a_spreadsheet_may_begin_with_a_mark(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", 0.2)
+    (tmp_path / "list.csv").write_text("path,kind\na.wav,noise\n", encoding="utf-8-sig")
+    assert load_bank("list.csv", context(tmp_path), max_seconds=10).kinds == ("noise",)
 
 
 def test_finer_kinds_belong_to_coarser_ones() -> None:
@@ -113,7 +131,10 @@ def test_fair_limit_uses_the_budget(seconds: list[float], total: float) -> None:
         ("empty", r"\[P21\] the noise source 'empty' has no files \(there are 0: no kinds\)"),
         ("silent", r"\[P21\] 'silent' holds no usable sound"),
         ("broken", r"\[P21\] a sound of the noise source cannot be used: .*bad\.wav"),
-        ("nopath.csv", r"\[P21\] the list .* has no 'path' column"),
+        ("nopath.csv", r"\[P21\] the list .* rows without a path; its columns are file, kind"),
+        ("short.csv", r"\[P21\] the list .* rows without a path"),
+        ("silent/zero.wav", r"\[P21\] the list .*zero.wav cannot be read"),
+        ("bad.parquet", r"\[P21\] the list .* cannot be read"),
         ("gone.csv", r"\[P21\] a sound of the noise source cannot be used: .*gone\.wav"),
     ],
 )
@@ -125,6 +146,8 @@ def test_unusable_sources_stop_the_run_with_a_reason(
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "bad.wav").write_text("not audio")
     (tmp_path / "nopath.csv").write_text("file,kind\na.wav,noise\n")
+    (tmp_path / "short.csv").write_text("kind,path\nnoise\n")
+    (tmp_path / "bad.parquet").write_text("not a table")
     (tmp_path / "gone.csv").write_text("path,kind\ngone.wav,noise\n")
     with pytest.raises(DataError, match=text):
         load_bank(source, context(tmp_path), max_seconds=10)

@@ -135,5 +135,6 @@ def test_settings_that_lose_the_real_speakers_are_refused() -> None:
         speed(factors=(0.9, 1.1), as_new_speakers=True)
     with pytest.raises(ConfigError, match=r"0\.5 to 2\.0"):
         speed(factors=(0.9, 3.0))
-    with pytest.raises(ConfigError, match="different numbers"):
-        speed(factors=(0.9, 0.9))
+    for factors in ((0.9, 0.9), (0.9, 0.9004), (1.0, 1.001)):
+        with pytest.raises(ConfigError, match=r"different numbers .* two decimals"):
+            speed(factors=factors)

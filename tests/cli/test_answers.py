@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from glottis.score import Embeddings
 from helpers.cli import files_below, glottis, succeeds
+
+NO_AUDIO = ["empty.wav", "text.wav", "nan.wav", "header_only.wav"]
+NOTHING_IN_IT = ["all_zero.wav", "dc_only.wav", "one_sample.wav", "clip_50ms.wav"]
 
 
 def test_verify_says_score_decision_and_where_the_threshold_is_from(bench: Any) -> None:
@@ -215,14 +219,65 @@ def test_weights_of_another_architecture_are_refused(shared: Path, tmp_path: Pat
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("name", ["empty.wav", "text.wav", "nan.wav", "header_only.wav"])
+@pytest.mark.parametrize(
+    "name", [*("empty.wav", "text.wav", "nan.wav", "header_only.wav"), *NOTHING_IN_IT]
+)
 def test_audio_that_cannot_be_judged_is_refused(shared: Path, bench: Any, name: str) -> None:
     path = shared / "speech/nasty" / name
     outcome = glottis("detect", bench.spoof, path)
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith(f"glottis: {path}: ")
+    outcome = glottis("detect", bench.spoof, bench.other, path, "--json")
+    assert (outcome.code, outcome.out) == (2, "")
+    for pair in ((path, bench.other), (bench.other, path), (path, path)):
+        outcome = glottis("verify", bench.speaker, *pair)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith(f"glottis: {path}: ")
 
 
 def test_audio_with_a_defect_is_judged_with_a_note(shared: Path, bench: Any) -> None:
     found = succeeds("detect", bench.spoof, shared / "speech/nasty/clipped.wav", "--json").json
     assert "clipped" in " ".join(found[0]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (np.zeros(32000), "all 32,000 samples are 0: digital silence"),
+        (np.full(32000, 0.25), "all 32,000 samples are 0.25: digital silence"),
+        (np.sin(np.arange(1500)), "0.0938 s of audio, less than 0.1 s"),
+    ],
+)
+def test_nothing_to_judge_gives_no_number(
+    bench: Any, tmp_path: Path, samples: np.ndarray, said: str
+) -> None:
+    path, out = tmp_path / "a.wav", tmp_path / "emb.parquet"
+    soundfile.write(path, samples, 16000, subtype="PCM_16")
+    for words in (
+        ("verify", bench.speaker, bench.other, path),
+        ("detect", bench.spoof, path),
+        ("embed", bench.speaker, bench.other, path, "--out", out),
+    ):
+        outcome = glottis(*words)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert said in outcome.err
+        assert "why: " in outcome.err
+        assert "fix: " in outcome.err
+    assert not out.exists()
+
+
+def test_embed_tells_what_is_odd_about_a_file(
+    bench: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "offset.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(32000)) + 0.2, 16000, subtype="PCM_16")
+    succeeds("embed", bench.speaker, path, "--out", tmp_path / "emb.parquet")
+    assert f"{path}: dc_offset" in caplog.text
+
+
+def test_a_model_that_heard_no_people_says_so(bench: Any, copied: Path) -> None:
+    assert "SYNTHETIC" not in succeeds("verify", copied, *bench.same).out
+    extra = json.loads((copied / "card.json").read_text())["extra"]
+    extra["data"]["train"]["by"]["source"] = {"synthetic": {"clips": 24}}
+    edit(copied / "card.json", extra=extra)
+    assert "SYNTHETIC: computer-made talkers" in succeeds("verify", copied, *bench.same).out

@@ -20,6 +20,8 @@ def test_the_quick_demo_goes_all_the_way_and_is_marked_synthetic(tmp_path: Path)
         )
         for name in ("curves.png", "det.png", "result.json", "result.md"):
             assert (out / task / "report" / name).stat().st_size > 0
+        for name in ("result.json", "result.md"):
+            assert "SYNTHETIC" in (out / task / "report" / name).read_text()
     found = succeeds("demo", "--quick", "--out", out, "--json").json  # finds everything done
     assert found["synthetic"] is True
     assert found["results"]["speaker"]["result"]["task"] == "speaker"

@@ -23,7 +23,8 @@ CONTRACT = {
     "train": "RECIPE KEY=VALUE --json --out --resume",
     "evaluate": "CHECKPOINT --by --device --json --manifest --out --pattern --protocol --root "
     "--scores --store --trials",
-    "score-metrics": "SCORES --asv --calibrated --json --key --layout --subset",
+    "score-metrics": "SCORES --allow-extra --asv --calibrated --json --key --layout "
+    "--speakers --subset",
     "embed": "CHECKPOINT FILES --dim --json --out",
     "verify": "CHECKPOINT A B --json",
     "detect": "CHECKPOINT FILES --json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +32,74 @@ def test_a_countermeasure_is_evaluated_by_attack(bench: Any, tmp_path: Path) -> 
     assert found == json.loads((out / "result.json").read_text())
 
 
-def test_without_the_manifest_clips_are_found_by_pattern(bench: Any) -> None:
+def test_another_root_keeps_what_the_manifest_of_the_run_knows(bench: Any, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(bench.corpus, moved)
+    words = ("evaluate", bench.speaker, "--trials", moved / "trials_dev.txt", "--by", "session")
+    own, found = succeeds(*words, "--json").json, succeeds(*words, "--json", "--root", moved).json
+    assert found["metrics"] == own["metrics"]
+    assert found["cells"] == own["cells"]
+    said = succeeds(*words, "--root", moved).out
+    assert "only n: 4 enrolment speakers, fewer than 5" in said
+    assert f"note: speakers and conditions are from {bench.corpus / 'manifest.csv'}" in said
+    train = tmp_path / "train.txt"
+    train.write_text("1 s00_0_bonafide s00_1_bonafide\n0 s00_0_bonafide s01_1_bonafide\n")
+    outcome = glottis("evaluate", bench.speaker, "--trials", train, "--root", moved)
+    assert outcome.code == 2
+    assert "[P1]" in outcome.err
+    assert "3 of 3 clips are training data" in outcome.err
+
+
+def test_a_list_without_people_is_marked(bench: Any, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    words = ("evaluate", bench.speaker, "--trials", bench.corpus / "trials_dev.txt")
+    words += ("--manifest", manifest, "--root", bench.corpus, "--json")
+    table = (bench.corpus / "manifest.csv").read_text()
+    manifest.write_text(table.replace(",tones,", ",synthetic,"))
+    assert succeeds(*words).json["notes"][0].startswith("SYNTHETIC: computer-made talkers")
+    manifest.write_text(table.replace(",tones,", ",synthetic,", 60))  # some are people
+    assert not any("SYNTHETIC" in note for note in succeeds(*words).json["notes"])
+
+
+def test_what_is_lost_without_a_manifest_is_said(bench: Any, tmp_path: Path) -> None:
+    strange = tmp_path / "strange"  # the same voices under names that the run does not know
+    strange.mkdir()
+    lines = (bench.corpus / "trials_dev.txt").read_text()
+    (strange / "trials.txt").write_text(lines.replace("_bonafide", "_b"))
+    for file in bench.corpus.glob("*_bonafide.wav"):
+        shutil.copy(file, strange / file.name.replace("_bonafide", "_b"))
+    words = ("evaluate", bench.speaker, "--trials", strange / "trials.txt")
+    said = succeeds(*words, "--root", strange).out
+    assert "the manifest of the run, is not used: 16 of the 16 utterances of " in said
+    assert "without a manifest speakers are unknown, so the interval is that of trials; " in said
+    assert "no tables by source, channel; clips of the training data would not be noticed" in said
+    assert "trial bootstrap (speakers unknown" in said
+
+
+def test_clips_of_a_protocol_are_found_by_pattern(bench: Any, tmp_path: Path) -> None:
     words = ("evaluate", bench.spoof, "--protocol", bench.corpus / "cm.dev.txt", "--json")
     own = succeeds(*words).json
-    found = succeeds(*words, "--root", bench.corpus, "--pattern", "{utterance}.wav").json
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for file in bench.corpus.glob("*.wav"):
+        shutil.copy(file, flat / f"x_{file.name}")
+    found = succeeds(*words, "--root", flat, "--pattern", "x_{utterance}.wav").json
     assert found["thresholds"] == pytest.approx(own["thresholds"], abs=1e-5)
+    outcome = glottis(*words, "--root", flat, "--pattern", "x.wav")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "every utterance would be the same file" in outcome.err
 
 
-def test_without_speakers_the_interval_says_so(bench: Any) -> None:
-    words = ("evaluate", bench.speaker, "--trials", bench.corpus / "trials_dev.txt")
-    said = succeeds(*words, "--root", bench.corpus).out
-    assert "speakers unknown" in said
-    assert "EER" in said
-    assert "only n: 4 enrolment speakers, fewer than 5" in succeeds(*words).out
+def test_a_speaker_model_is_not_measured_on_spoof_trials(bench: Any, tmp_path: Path) -> None:
+    trials = tmp_path / "trials.txt"
+    names = "s06_0_bonafide", "s06_1_bonafide", "s07_0_bonafide", "s06_1_spoof"
+    kinds = "target", "nontarget", "spoof"
+    trials.write_text(
+        "".join(f"{names[0]} {b} {k}\n" for b, k in zip(names[1:], kinds, strict=True))
+    )
+    outcome = glottis("evaluate", bench.speaker, "--trials", trials)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "1 of 3 trials are spoof trials" in outcome.err
 
 
 def test_tables_are_made_by_the_columns_that_are_asked_for(bench: Any) -> None:
@@ -70,13 +126,17 @@ def test_tables_are_made_by_the_columns_that_are_asked_for(bench: Any) -> None:
         (["{speaker}", "--trials", "{trials}", "--by", "sesion"], "no column 'sesion'"),
         (["{speaker}", "--trials", "{trials}", "--device", "tpu"], "'tpu' is not a device"),
         (["{speaker}", "--trials", "{trials}", "--manifest", "/no.csv"], "no manifest /no.csv"),
-        (["{speaker}", "--trials", "{trials}", "--store", "{corpus}"], "--manifest"),
+        (["{speaker}", "--trials", "{trials}", "--store", "{new}"], "no packed store at"),
         (["{speaker}", "--trials", "{trials}", "--scores", "{new}/x"], "there is no folder {new}"),
         (["{speaker}", "--trials", "{trials}", "--out", "{trials}"], "a folder is needed"),
-        (["{spoof}", "--protocol", "{protocol}", "--root", "{corpus}"], "--pattern"),
+        (["{spoof}", "--protocol", "{protocol}", "--root", "{runs}"], "--pattern"),
         (
-            ["{spoof}", "--protocol", "{protocol}", "--root", "{corpus}", "--pattern", "{{x}}"],
+            ["{spoof}", "--protocol", "{protocol}", "--pattern", "{{utterance}}.ogg"],
             "32 of 32 clips are not below",
+        ),
+        (
+            ["{spoof}", "--protocol", "{protocol}", "--pattern", "{{utterance}}", "--store", "x"],
+            "give --pattern or --store",
         ),
     ],
 )
@@ -131,13 +191,36 @@ def test_score_files_of_any_toolkit_are_measured(bench: Any, scores: Path) -> No
     assert "minDCF(0.01)" in said
     assert "note: actDCF and Cllr" in said
     found = succeeds("score-metrics", scores, "--key", trials, "--json").json
-    direct = succeeds(
-        *("evaluate", bench.speaker, "--trials", trials, "--root", bench.corpus, "--json")
-    ).json
-    assert found["metrics"]["eer"]["value"] == direct["metrics"]["eer"]["value"]
+    direct = succeeds("evaluate", bench.speaker, "--trials", trials, "--json").json
+    assert found["thresholds"]["eer"] == pytest.approx(direct["thresholds"]["eer"])
     assert found["layout"] == "trials"
+    assert found["metrics"]["eer"]["method"].startswith("trial bootstrap (speakers unknown")
     calibrated = succeeds("score-metrics", scores, "--key", trials, "--calibrated", "--json").json
     assert not any("calibrated" in note for note in calibrated["notes"])
+
+
+def test_speakers_for_the_intervals_come_from_a_table(
+    bench: Any, scores: Path, tmp_path: Path
+) -> None:
+    words = ("score-metrics", scores, "--key", bench.corpus / "trials_dev.txt", "--json")
+    manifest = bench.corpus / "manifest.csv"
+    found = succeeds(*words, "--speakers", manifest).json
+    assert found["metrics"]["eer"]["method"] == "only n: 4 enrolment speakers, fewer than 5"
+    table = tmp_path / "utt2spk"
+    names = [path.name for path in sorted(bench.corpus.glob("*_bonafide.wav"))]
+    table.write_text("".join(f"{name} {name[:3]}\n" for name in names))
+    assert succeeds(*words, "--speakers", table).json == found
+
+
+def test_extra_scores_are_left_out_by_name_only(bench: Any, scores: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.txt"
+    more.write_text(scores.read_text() + "x.wav y.wav 0.5\n")
+    words = ("score-metrics", more, "--key", bench.corpus / "trials_dev.txt")
+    outcome = glottis(*words)
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "leave extra scores out with --allow-extra" in outcome.err
+    said = succeeds(*words, "--allow-extra").out
+    assert "1 scores of trials that the key does not have were left out" in said
 
 
 def test_a_score_file_with_labels_needs_no_key(bench: Any, tmp_path: Path) -> None:
@@ -156,6 +239,12 @@ def test_a_score_file_with_labels_needs_no_key(bench: Any, tmp_path: Path) -> No
         (["{scores}", "--key", "{trials}", "--layout", "x"], 2, "there is no score layout 'x'"),
         (["{recipe}"], 2, "lines of the score file do not have"),
         (["{scores}"], 1, "give the trial list or the protocol with --key"),
+        (["{scores}", "--key", "{trials}", "--speakers", "/no.txt"], 2, "table of speakers /no"),
+        (["{scores}", "--key", "{trials}", "--speakers", "{scores}"], 2, "do not have 2 cells"),
+        (["{scores}", "--key", "{trials}", "--speakers", "{two}"], 2, "has another speaker"),
+        (["{scores}", "--key", "{trials}", "--speakers", "{one}"], 1, "15 of 16 utterances have"),
+        (["{scores}", "--key", "{trials}", "--subset", "eval"], 2, "has no subsets"),
+        (["{scores}", "--subset", "eval"], 2, "--key"),
         (["{cut}", "--key", "{trials}"], 1, "20 of 120 trials of the key have no score"),
     ],
 )
@@ -164,7 +253,10 @@ def test_a_number_that_would_mean_nothing_is_refused(
 ) -> None:
     lines = scores.read_text().splitlines(keepends=True)
     (tmp_path / "cut.txt").write_text("".join(lines[:100]))
+    (tmp_path / "one").write_text("s06_0_bonafide.wav s06\n")
+    (tmp_path / "two").write_text("u a\nu b\n")
     names = {
+        **{"one": tmp_path / "one", "two": tmp_path / "two"},
         **{"scores": scores, "trials": bench.corpus / "trials_dev.txt"},
         **{"recipe": bench.speaker_recipe, "cut": tmp_path / "cut.txt"},
     }

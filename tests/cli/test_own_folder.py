@@ -170,6 +170,13 @@ def test_what_cannot_be_packed_is_refused(
     assert files_below(prepared.voices) == before
 
 
+def test_pieces_of_recordings_are_packed_as_pieces(voices: Path, tmp_path: Path) -> None:
+    table = tmp_path / "pieces.csv"
+    table.write_text("utterance,path,start_s,end_s\na,person00/0.wav,0.1,0.3\n")
+    found = succeeds("pack", table, tmp_path / "store", "--root", voices, "--json").json
+    assert (found["clips"], round(found["seconds"], 2)) == (1, 0.2)
+
+
 def test_a_broken_file_is_left_out_and_named(prepared: Prepared, tmp_path: Path) -> None:
     import shutil
 

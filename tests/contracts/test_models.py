@@ -167,6 +167,12 @@ def test_it_says_what_it_is(name: str) -> None:
     assert "Initialisation:" in text, "the docstring states the initialisation"
 
 
+def test_no_two_models_have_the_same_description() -> None:
+    """`glottis models` shows the first line of the file."""
+    lines = [str(inspect.getmodule(entry.target).__doc__).splitlines()[0] for entry in MODELS]
+    assert len(set(lines)) == len(MODELS.names())
+
+
 @every_model
 def test_every_option_is_read_and_described(name: str) -> None:
     model = built(name)

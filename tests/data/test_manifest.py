@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glottis.data import Manifest
-from glottis.errors import DataError
+from glottis.errors import DataError, ToolkitError
 
 ROWS = {
     "utterance": ["u1", "u2", "u3", "u4"],
@@ -89,7 +89,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError("no space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(ToolkitError, match=r"cannot write .*no space"):
         manifest().select(speaker="ann").write(path)
     assert [p.name for p in tmp_path.iterdir()] == ["m.csv"]
     assert len(Manifest.read(path)) == 4
@@ -306,6 +306,14 @@ def test_a_manifest_goes_to_another_process():
     assert copy.column("speaker").tolist() == ROWS["speaker"]
 
 
+def test_segments_are_the_rows_that_cut_a_file():
+    assert manifest().segments() is None
+    cut = manifest().with_columns(
+        start_s=pa.array([0.0, None, 1.5, None]), end_s=pa.array([1.0, None, 2.0, None])
+    )
+    assert cut.segments() == [(0.0, 1.0), None, (1.5, 2.0), None]
+
+
 def test_sha256_is_of_the_content():
     base = manifest()
     assert base.sha256 == Manifest.from_columns({**ROWS, "channel": [""] * 4}).sha256
@@ -320,7 +328,7 @@ def test_sha256_is_of_the_content():
     assert len({base.sha256, *(other.sha256 for other in others)}) == 6
 
 
-def test_check_names_missing_and_empty_files(tmp_path):
+def test_check_names_missing_and_empty_files(tmp_path, caplog):
     for name, content in (("b/1.wav", b"x"), ("a/2.wav", b""), ("a/3.wav", b"x")):
         place = tmp_path / name
         place.parent.mkdir(exist_ok=True)
@@ -332,6 +340,11 @@ def test_check_names_missing_and_empty_files(tmp_path):
     )
     with pytest.raises(DataError, match=r"c/4\.wav"):
         check.raise_if_bad(tmp_path)
+    assert not caplog.text
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "4.wav").write_bytes(b"x")
+    manifest().check(tmp_path).raise_if_bad(tmp_path)  # broken audio is for the quarantine
+    assert "1 files are empty: a/2.wav" in caplog.text
     many = Manifest.from_columns(
         {"utterance": [f"u{i}" for i in range(30)], "path": [f"{i}.wav" for i in range(30)]}
     )

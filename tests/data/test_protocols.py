@@ -7,6 +7,7 @@ import pytest
 from glottis.data import (
     DevelopmentProtocol,
     EvaluationProtocol,
+    EvaluationTrials,
     Manifest,
     Protocol,
     check_different,
@@ -101,6 +102,20 @@ def test_every_published_layout_is_recognised(tmp_path, name, ending):
 def test_a_list_of_names_without_labels_is_refused(tmp_path):
     with pytest.raises(DataError, match="do not have 5 or 8 or 10 or 12 or 13 cells"):
         EvaluationProtocol.read(saved(tmp_path, "LA_E_1\nLA_E_2\n"))
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_protocol_and_a_trial_list_are_not_confused(tmp_path, name):
+    path = tmp_path / "list.txt"
+    path.write_text(LAYOUTS[name][0], encoding="utf-8")
+    with pytest.raises(DataError, match="do not have 3 cells") as caught:
+        EvaluationTrials.read(path)
+    assert "--protocol" in caught.value.fix
+    assert name.split()[0] in caught.value.fix
+    path.write_text("1 a.wav b.wav\n0 a.wav c.wav\n", encoding="utf-8")
+    with pytest.raises(DataError, match="2 lines of the protocol") as caught:
+        EvaluationProtocol.read(path)
+    assert "--trials" in caught.value.fix
 
 
 def test_a_protocol_with_an_unknown_key_is_refused(tmp_path):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from glottis.features import FEATURES, FrontEnd, build_features
-from glottis.features._spectrum import deltas
+from glottis.features._cepstra import deltas
 from glottis.rng import generator
 
 SE_RESNET = {

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from glottis.errors import ConfigError, ModelError
+from glottis.errors import AudioError, ConfigError, ModelError
 from glottis.features import FEATURES
 from glottis.models import (
     MODELS,
@@ -149,6 +149,18 @@ def test_detection_covers_the_file_in_segments(tmp_path: Path) -> None:
     with torch.inference_mode():
         first = model.eval()(torch.from_numpy(samples[None, :64600])).score
     assert result.segment_scores[0] == pytest.approx(float(first), rel=1e-4, abs=1e-5)
+
+
+def test_a_file_with_nothing_to_judge_is_refused(tmp_path: Path) -> None:
+    for name, samples in (("silent", np.zeros(16_000)), ("short", np.tile([-0.1, 0.1], 50))):
+        soundfile.write(tmp_path / f"{name}.wav", samples, 16_000)
+    speaker = create_model("resnetse34l", embedding_size=8)
+    for name, said in (("silent", "digital silence"), ("short", "less than 0.1 s")):
+        path = tmp_path / f"{name}.wav"
+        with pytest.raises(AudioError, match=said):
+            speaker.embed([path])
+        with pytest.raises(AudioError, match=said):
+            create_model("aasist_l").detect(path)
 
 
 @pytest.mark.parametrize(

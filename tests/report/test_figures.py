@@ -75,6 +75,22 @@ def test_det_axes_are_normal_deviates_in_percent_with_counts(drawn: list[Any]) -
     assert "EER" in text
 
 
+def test_a_caption_takes_the_place_of_the_number(drawn: list[Any]) -> None:
+    systems = {"a": (TARGET, NONTARGET), "b": (TARGET + 50, NONTARGET)}
+    det_curve("x.png", systems, captions={"a": "only n: 4 voices"})
+    first, second = (text.get_text() for text in drawn[0].legends[0].get_texts())
+    assert first == "a: only n: 4 voices (n = 300 target, 500 non-target)"
+    assert second.startswith("b: EER 0.00 % (n = ")
+    assert "the curve is beyond the frame" in second
+
+
+def test_a_long_title_is_broken_into_lines(drawn: list[Any]) -> None:
+    det_curve("x.png", {"ours": (TARGET, NONTARGET)}, title="a list with a long name " * 5)
+    lines = drawn[0].axes[0].get_title().splitlines()
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= 60
+
+
 def test_det_of_gaussians_is_the_straight_line_of_theory(drawn: list[Any]) -> None:
     """Two unit-variance Gaussians d apart: deviate of miss = -d - deviate of false accept."""
     grid = ndtri((np.arange(20000) + 0.5) / 20000)

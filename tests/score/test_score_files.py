@@ -8,6 +8,7 @@ import pytest
 from glottis.data import EvaluationProtocol, EvaluationTrials
 from glottis.errors import ConfigError, DataError, ResultError
 from glottis.score.from_files import metrics_from_files
+from glottis.score.key_files import read_speakers
 from glottis.score.layouts import read_scores
 from glottis.score.parts import Resampled
 from glottis.score.score_files import write_cm_scores, write_trial_scores
@@ -286,3 +287,54 @@ def test_speakers_of_the_trials_can_be_given(tmp_path: Path) -> None:
     assert report.result.metrics["eer"].method == "only n: 4 target speakers, fewer than 5"
     with pytest.raises(ResultError, match="utterances have no speaker"):
         metrics_from_files(*files, speakers={}, how=FAST)
+
+
+def test_speakers_can_be_given_for_a_protocol_too(tmp_path: Path) -> None:
+    protocol = small_protocol()
+    write_cm_scores(tmp_path / "s.txt", protocol, RNG.normal(0, 1, 40), "asvspoof2021")
+    words = zip(protocol.utterance, protocol.label, strict=True)
+    key = write(tmp_path / "k.txt", [f"{u} {word}" for u, word in words])
+    unknown = metrics_from_files(tmp_path / "s.txt", key, how=FAST)
+    assert unknown.result.metrics["eer"].method.startswith("trial bootstrap (speakers unknown")
+    table = [f"{u} v{i // 2 % 10}" for i, u in enumerate(protocol.utterance)]
+    speakers = read_speakers(write(tmp_path / "utt2spk", table))
+    report = metrics_from_files(tmp_path / "s.txt", key, speakers=speakers, how=FAST)
+    assert report.result.metrics["eer"].method.startswith("speaker bootstrap over 10 bona fide")
+
+
+def test_speakers_of_a_manifest_are_known_by_utterance_and_by_path(tmp_path: Path) -> None:
+    rows = ["utterance,path,speaker", "a,x/a.wav,v1", "b,x/b.wav,v2", "c,x/c.wav,"]
+    path = write(tmp_path / "m.csv", rows)
+    assert read_speakers(path) == {"a": "v1", "x/a.wav": "v1", "b": "v2", "x/b.wav": "v2"}
+    silent = write(tmp_path / "n.csv", ["utterance,path", "a,x/a.wav"])
+    with pytest.raises(DataError, match="the column 'speaker' is empty"):
+        read_speakers(silent)
+
+
+def test_enrolment_of_asvspoof5_track2_is_a_speaker(tmp_path: Path) -> None:
+    kinds = ("target", "nontarget", "spoof")
+    rows = [f"E{i % 11} u{i} {RNG.normal() + (i % 3 == 0):.5f} {kinds[i % 3]}" for i in range(330)]
+    keys = ["spk filename cm-label asv-label"] + [
+        f"E{i % 11} u{i} {'spoof' if i % 3 == 2 else 'bonafide'} {kinds[i % 3]}" for i in range(330)
+    ]
+    scores, key = write(tmp_path / "s.txt", rows), write(tmp_path / "k.txt", keys)
+    method = metrics_from_files(scores, key, how=FAST).result.metrics["sv_eer"].method
+    assert method.startswith("speaker bootstrap over 11 target speakers")
+
+
+def test_a_key_that_contradicts_itself_is_refused(tmp_path: Path) -> None:
+    scores = write(tmp_path / "s.txt", [f"a{i} b 0.{i + 1}" for i in range(9)])
+    lines = [f"{i % 2} a{i} b" for i in range(9)]
+    twice = write(tmp_path / "twice.txt", [*lines, "0 a1 b"])
+    with pytest.raises(DataError, match=r"\[P7\] .* 1 pairs stand twice with different labels"):
+        metrics_from_files(scores, twice)
+    one_class = write(tmp_path / "one.txt", [f"0 a{i} b" for i in range(9)])
+    with pytest.raises(DataError, match=r"\[P7\] .* 0 target and 9 other trials"):
+        metrics_from_files(scores, one_class)
+
+
+def test_a_score_that_is_no_number_is_called_that(tmp_path: Path) -> None:
+    key = write(tmp_path / "key.txt", ["1 a b", "0 c d"])
+    scores = write(tmp_path / "s.txt", ["c d 0.5", "a b nan"])
+    with pytest.raises(ResultError, match="1 of 2 trial scores are not finite"):
+        metrics_from_files(scores, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -36,12 +37,8 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("tones"))
-
-
-def launch(path: Path, out: Path, processes: int) -> None:
+def launch(path: Path, out: Path, processes: int) -> str:
+    """Train in several processes; returns what they said."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc-per-node", str(processes), "-m", "glottis"),
@@ -51,6 +48,7 @@ def launch(path: Path, out: Path, processes: int) -> None:
         command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    return done.stderr
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -73,6 +71,23 @@ def test_two_processes_equal_one(tones: Path, tmp_path: Path, case: str) -> None
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     eers = [[r["dev/eer"] for r in read_metrics(f) if "dev/eer" in r] for f in (one, two)]
     assert eers[0] == pytest.approx(eers[1], abs=0.02)
+
+
+def test_one_process_reports_and_hears_of_every_broken_file(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "tones")
+    broken = [f"s{speaker:02d}_{clip}_bonafide" for speaker in range(6) for clip in (0, 2)]
+    for name in broken:  # half of the clips: each process meets some
+        (root / f"{name}.wav").write_bytes(b"this is not audio")
+    tree = speaker_tree(root, train__steps=3, log__every_steps=2)
+    tree["evaluate"]["every_steps"] = 3
+    path, out = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(to_yaml(recipe(tree)))
+    said = launch(path, out, 2)
+    records = [json.loads(line) for line in (out / "quarantine.jsonl").read_text().splitlines()]
+    assert sorted(record["utterance"] for record in records) == broken
+    for name in broken:
+        assert said.count(f"{name} cannot be read and is left out") == 1
+    assert said.count("[P8]") == 1
 
 
 def test_a_shared_batch_norm_is_a_batch_norm_on_one_process() -> None:

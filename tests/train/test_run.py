@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 
 from glottis.errors import TrainingStopped
 from glottis.report.history import read_metrics
+from glottis.train import run as run_module
 from glottis.train import train_recipe
 from glottis.train.guards import ChanceGuard, DiskGuard, FiniteGuard, Watch
 from glottis.train.progress import Progress, clock
@@ -75,6 +77,47 @@ def test_resuming_forgets_the_lines_that_will_be_written_again(tmp_path: Path) -
         file.write('{"step": 4, "x"')
     run.forget_after(2)
     assert read_metrics(tmp_path / "run") == [{"step": 1, "x": 1.0}, {"step": 2, "x": None}]
+
+
+def test_a_resume_keeps_the_first_start_and_is_written_down(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    tree = recipe(speaker_tree(tones, train__steps=2, evaluate={}, checkpoint__every_steps=1))
+    monkeypatch.setattr(run_module, "_now", lambda: "first")
+    monkeypatch.setattr(run_module, "code_hash", lambda: "old code")
+    result = train_recipe(tree, out)
+    first = json.loads((out / "run.json").read_text())
+    assert (first["started"], first["resumes"]) == ("first", [])
+    monkeypatch.setattr(run_module, "_now", lambda: "later")
+    monkeypatch.setattr(run_module, "code_hash", lambda: "new code")
+    shutil.rmtree(out / "checkpoints" / "step-00000002")
+    (out / "checkpoints" / "latest").unlink()
+    again = train_recipe(tree, out, resume=True)
+    now = json.loads((out / "run.json").read_text())
+    assert {k: v for k, v in now.items() if k != "resumes"} == {
+        k: v for k, v in first.items() if k != "resumes"
+    }
+    (entry,) = now["resumes"]
+    assert (entry["resumed"], entry["step"], entry["code"]) == ("later", 1, "new code")
+    assert entry["checkpoint"].endswith("step-00000001")
+    assert again["run_id"] == result["run_id"] == now["run_id"]
+    assert again["seconds"] > 0
+    card = json.loads((out / "checkpoints" / "latest" / "card.json").read_text())
+    assert card["extra"]["resumes"] == now["resumes"]  # the model says that its code changed
+
+
+def test_a_run_that_had_saved_nothing_is_one_of_the_code_that_runs_it(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = recipe(speaker_tree(tones))
+    monkeypatch.setattr(run_module, "code_hash", lambda: "old code")
+    old = Run(tmp_path / "run", tree, {})
+    monkeypatch.setattr(run_module, "code_hash", lambda: "new code")
+    new = Run(tmp_path / "run", tree, {}, resume=True)
+    assert new.run_id != old.run_id
+    assert new.card["started"] == old.card["started"]
+    assert new.card["identity"]["code"] == "new code"
 
 
 VALUES = {"loss": 1.5, "grad_norm": 2.0, "rate": 1e-3, "clips_per_s": 64.0, "data_wait": 0.05}

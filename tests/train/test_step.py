@@ -11,26 +11,11 @@ import torch
 
 from glottis.errors import ConfigError, DataError, TrainingStopped
 from glottis.report.history import read_metrics
-from glottis.train import train_recipe
+from glottis.train import distributed, train_recipe
 from glottis.train.assemble import assemble
 from glottis.train.engine import Trainer
-from glottis.train.step import step
 from helpers.tones import recipe, speaker_tree, spoof_tree, write_corpus
-
-
-@pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_corpus(tmp_path_factory.mktemp("tones"))
-
-
-def trainer(tones: Path, tmp_path: Path, make: Any = speaker_tree, **changes: Any) -> Trainer:
-    return assemble(recipe(make(tones, **{"evaluate": {}, **changes})), tmp_path / "run").trainer
-
-
-def one_step(made: Trainer, index: int = 0) -> dict[str, torch.Tensor]:
-    made.task.train()
-    batch = next(made.loader.batches(index, index + 1))
-    return step(made.task, batch, made.optim, made.precision, accumulation=1, clip_norm=5.0)
+from helpers.training import one_step, trainer
 
 
 def everything(made: Trainer) -> dict[str, torch.Tensor]:
@@ -155,6 +140,32 @@ def test_a_loss_of_the_wrong_task_or_batch_is_refused(tones: Path, tmp_path: Pat
         recipe(speaker_tree(tones, evaluate={"protocol": "x"}))
 
 
+def test_augmentations_that_do_not_fit_the_training_are_refused(
+    tones: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="makes new classes"):
+        trainer(tones, tmp_path, spoof_tree, augment=[{"name": "speed", "as_new_speakers": True}])
+    with pytest.raises(ConfigError, match="takes the waveform itself"):
+        trainer(tones, tmp_path, spoof_tree, augment=[{"name": "frequency_mask"}])
+
+
+def test_chance_of_a_grouped_loss_is_that_of_its_batches(
+    tones: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    grouped = {"batch": {"speakers": 3, "utterances": 2}, "loss": {"name": "angular_prototypical"}}
+    with caplog.at_level(logging.INFO):
+        trainer(tones, tmp_path, **grouped)
+    assert "is chance for 3 classes" in caplog.text
+
+
+def test_a_last_batch_smaller_than_the_processes_is_refused(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "world", lambda: 2)
+    with pytest.raises(ConfigError, match="has 1 clips for 2 processes"):
+        trainer(tones, tmp_path, **{"batch": {"size": 23}, "data__drop_last": False})
+
+
 def test_a_run_folder_of_another_recipe_is_refused(tones: Path, tmp_path: Path) -> None:
     trainer(tones, tmp_path)
     with pytest.raises(ConfigError, match=r"optim\.rate"):
@@ -184,6 +195,22 @@ def test_a_held_out_loss_exists_for_training_speakers_only(tmp_path: Path) -> No
     tree["evaluate"]["dev_seen"] = {"split": "dev", "label": "bonafide"}
     with pytest.raises(DataError, match="not classes of the model"):
         train_recipe(recipe(tree), tmp_path / "strangers")
+
+
+def test_a_held_out_loss_needs_no_list_and_selects_nothing(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "tones")
+    table = (root / "manifest.csv").read_text().splitlines()
+    moved = [line.replace(",train,", ",dev_seen,") if "_3_bona" in line else line for line in table]
+    (root / "manifest.csv").write_text("\n".join(moved) + "\n")
+    seen = {"dev_seen": {"split": "dev_seen"}}
+    result = train_recipe(
+        recipe(speaker_tree(root, train__steps=1, evaluate=seen)), tmp_path / "run"
+    )
+    assert read_metrics(tmp_path / "run")[-1]["dev_seen/loss"] > 0
+    assert result["best_step"] is None
+    grouped = {"batch": {"speakers": 4, "utterances": 2}, "loss": {"name": "angular_prototypical"}}
+    with pytest.raises(ConfigError, match="dev_seen asks for a loss over classes"):
+        trainer(root, tmp_path / "grouped", evaluate=seen, **grouped)
 
 
 def test_init_starts_from_trained_weights_and_refuses_holes(tones: Path, tmp_path: Path) -> None:

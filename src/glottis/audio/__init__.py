@@ -2,6 +2,7 @@
 
 from glottis.audio.cache import ClipCache
 from glottis.audio.decoding import decode, load, probe
+from glottis.audio.health import require_sound
 from glottis.audio.packestimate import PackEstimate, PackItem, estimate
 from glottis.audio.packing import PackProgress, PackReport, pack
 from glottis.audio.pcm import to_float, to_int16
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "pack",
     "probe",
+    "require_sound",
     "resample",
     "to_float",
     "to_int16",

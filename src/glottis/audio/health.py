@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from glottis.audio.pcm import mean_product
+from glottis.audio.types import Audio
+from glottis.errors import AudioError
 
 QUIET_DB = -60.0  # root mean square without the offset, relative to full scale
 FULL_SCALE_PEAK = 0.98  # mu-law and A-law end at 0.980 and 0.984
@@ -42,3 +46,23 @@ def level_warnings(samples: NDArray[np.float32], sample_rate: int, peak: float) 
         if share > CLIPPED_SHARE:
             warnings.append(f"clipped: {100 * share:.2f} % of the samples are at full scale")
     return warnings
+
+
+def require_sound(clip: Audio, path: Path | str) -> Audio:
+    """The clip, or `AudioError` if it holds nothing to judge: less than 0.1 s, or one value only.
+
+    A model gives a number for such a file, and the number says nothing.
+    """
+    if clip.duration_s < SHORT_S:
+        raise AudioError(
+            f"{path}: {clip.duration_s:.4f} s of audio, less than {SHORT_S} s",
+            why="a model would repeat it until it is long enough, and judge the repetition",
+            fix="give a longer recording",
+        )
+    if clip.samples.max() == clip.samples.min():
+        raise AudioError(
+            f"{path}: all {len(clip.samples):,} samples are {clip.samples[0]:.3g}: digital silence",
+            why="nobody speaks in it, and a score would say something all the same",
+            fix="was the right channel recorded? is the file finished?",
+        )
+    return clip

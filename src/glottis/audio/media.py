@@ -72,6 +72,7 @@ class MediaSource:
             raise AudioError(f"{self._path}: {self.container} with a codec that cannot be decoded")
         self.encoding = str(stream.codec_context.name)
         self.float_pcm = self.encoding.startswith("pcm_f")
+        self.bounded = False  # most are lossy
         if self.encoding == "flac":
             # Without this a damaged block decodes to full-scale noise.
             stream.codec_context.options = {"err_detect": "crccheck+explode"}

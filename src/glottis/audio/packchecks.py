@@ -13,15 +13,14 @@ from typing import Any
 from glottis.audio.channels import Channel, check_channel
 from glottis.audio.packestimate import PackItem, estimate
 from glottis.audio.packworkers import Settings
-from glottis.audio.storefiles import JOURNAL, LOCK, META, SUFFIX, Codec, read_meta
+from glottis.audio.storefiles import JOURNAL, LOCK, META, SUFFIX, Codec, is_leftover, read_meta
 from glottis.errors import ConfigError, DataError, TrainingStopped
 
 
 def existing_meta(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
     """What is packed or half packed in the folder.  Raises DataError if it is something else."""
     if not (folder / META).exists():
-        own = {META + ".tmp", LOCK}
-        foreign = sorted(p.name for p in folder.iterdir() if p.name not in own)
+        foreign = sorted(p.name for p in folder.iterdir() if p.name != LOCK and not is_leftover(p))
         if foreign:
             raise DataError(
                 f"{folder} is not empty (it has {foreign[0]}) and not a packed store",
@@ -117,10 +116,11 @@ def cannot_write(folder: Path, error: OSError) -> DataError | TrainingStopped:
 
 
 def items_hash(items: Sequence[PackItem]) -> str:
-    """What makes two lists of items the same: utterances and paths, in order."""
+    """What makes two lists of items the same: utterances, paths and pieces, in order."""
     digest = hashlib.sha256()
     for item in items:
-        digest.update(
-            f"{item.utterance}\0{os.fspath(item.path)}\n".encode(errors="surrogateescape")
-        )
+        whole = item.start_s == 0 and item.end_s is None
+        piece = "" if whole else f"\0{item.start_s!r}\0{item.end_s!r}"
+        text = f"{item.utterance}\0{os.fspath(item.path)}{piece}\n"
+        digest.update(text.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +22,28 @@ _RESERVE = 1.05
 
 @dataclass(frozen=True)
 class PackItem:
-    """One clip to pack: its name in the manifest and its file."""
+    """One clip to pack: its name in the manifest, its file, and which part of it.
+
+    start_s, end_s: in seconds; by default the whole file (end_s None: to its end).
+    """
 
     utterance: str
     path: Path
+    start_s: float = 0.0
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        end = math.inf if self.end_s is None else self.end_s
+        if not 0 <= self.start_s < end:
+            raise DataError(
+                f"'{self.utterance}': {self.start_s} to {self.end_s} s is not a piece of a file",
+                fix="start_s is 0 or more, end_s is greater",
+            )
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds of a piece with a known end, else None."""
+        return None if self.end_s is None else self.end_s - self.start_s
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,8 @@ def estimate(
             duration = probe(item.path).duration_s
             if duration is None:  # the header does not say
                 duration = decode(item.path).duration_s
-            seconds.append(duration)
+            end = duration if item.end_s is None else min(duration, item.end_s)
+            seconds.append(max(0.0, end - item.start_s))
         except AudioError as error:
             unreadable.append(Broken.from_error(item.utterance, item.path, error))
     total = float(np.sum(seconds)) / len(positions) * len(items)

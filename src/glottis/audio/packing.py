@@ -39,6 +39,7 @@ from glottis.audio.storefiles import (
     VERSION,
     WARNINGS,
     Codec,
+    is_leftover,
     write_atomic,
     write_index,
     write_json_lines,
@@ -123,9 +124,13 @@ def pack(
         folder.mkdir(parents=True, exist_ok=True)
         old = existing_meta(folder, identity)
         if old is not None and old["finished"]:  # before the lock: the store may be read-only
-            log.info("%s is finished already (%d clips)", folder, old["num_utterances"])
-            return _report(folder, old, 0, began, already_finished=True)
+            return _already_finished(folder, old, began)
         with only_packer(folder):
+            old = existing_meta(folder, identity)  # another process may just have finished it
+            if old is not None and old["finished"]:
+                return _already_finished(folder, old, began)
+            for path in filter(is_leftover, list(folder.iterdir())):
+                path.unlink()
             if old is not None:
                 shard_mb = old["shard_mb"]
             meta = identity | {"shard_mb": shard_mb, "glottis": __version__, "finished": False}
@@ -164,17 +169,16 @@ def _run(
     if packed:
         log.info("going on after %d of %d clips", len(packed), len(items))
     began = checkpoint = shown = time.monotonic()
-    paths = [os.fspath(item.path) for item in items]
-    with closing(encode_files(todo, paths, settings, workers)) as outcomes:
+    with closing(encode_files(todo, items, settings, workers)) as outcomes:
         for count, outcome in enumerate(outcomes, start=1):
-            position = outcome.item
+            position = outcome.position
             if outcome.reason is None:
                 journal.add_clip(
                     position, outcome.data, outcome.num_samples, outcome.crc32, outcome.warnings
                 )
             else:
                 journal.add_broken(position, outcome.reason)
-                quarantine.add(items[position].utterance, paths[position], outcome.reason)
+                quarantine.add(items[position].utterance, items[position].path, outcome.reason)
             now = time.monotonic()
             if now - checkpoint >= CHECKPOINT_SECONDS:
                 journal.checkpoint()
@@ -227,6 +231,11 @@ def _finish(
     write_atomic(folder / META, _json(meta))
     (folder / JOURNAL).unlink()
     return meta
+
+
+def _already_finished(folder: Path, meta: dict[str, Any], began: float) -> PackReport:
+    log.info("%s is finished already (%d clips)", folder, meta["num_utterances"])
+    return _report(folder, meta, 0, began, already_finished=True)
 
 
 def _report(

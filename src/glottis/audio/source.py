@@ -26,7 +26,8 @@ from glottis.errors import AudioError
 # Formats in which libsndfile's seek lands on the exact sample and decoding from there gives the
 # same values as from the start.  Not Vorbis (wrong on the last page: its end trimming shifts
 # everything), not Opus (state), not MP3 (state, and mpg123 complains on stderr after a seek).
-_EXACT_SEEK = {"pcm_u8", "pcm_s8", "pcm_16", "pcm_24", "pcm_32", "float", "double", "ulaw", "alaw"}
+_INTEGERS = {"pcm_u8", "pcm_s8", "pcm_16", "pcm_24", "pcm_32", "ulaw", "alaw"}
+_EXACT_SEEK = _INTEGERS | {"float", "double"}
 _MOST_SAMPLES = 1 << 33  # more is a header that does not know its length
 
 
@@ -35,6 +36,7 @@ class Source(Protocol):
 
     num_samples: what the header promises; None if it says nothing exact.
     float_pcm: stored as floating point, so that values beyond full scale are not an overshoot.
+    bounded: stored as integers, so that no sample can be NaN or beyond full scale.
     notes: warnings that arose while reading.
     """
 
@@ -45,6 +47,7 @@ class Source(Protocol):
     container: str
     encoding: str
     float_pcm: bool
+    bounded: bool
     notes: list[str]
 
     def read(self, start: int, stop: int | None) -> Frames:
@@ -99,6 +102,7 @@ class SoundfileSource:
         self.container = {"WAVEX": "wav", "MPEG": "mp3"}.get(container, container.lower())
         self.encoding = file.subtype.lower()
         self.float_pcm = self.encoding in ("float", "double")
+        self.bounded = self.encoding in _INTEGERS
         self.notes: list[str] = []
 
     def read(self, start: int, stop: int | None) -> Frames:

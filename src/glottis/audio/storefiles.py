@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from glottis.errors import DataError
+from glottis.files import replacing, temporary_prefix
 
 FORMAT = "glottis-packed-store"
 VERSION = 1
@@ -42,18 +43,16 @@ def shard_name(shard: int, codec: str) -> str:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """The whole content or nothing, and on the disk before anything that is written later."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
-    if os.name == "posix":  # elsewhere folders cannot be opened
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with replacing(path) as temporary:  # `pack` turns errors of the disk into its own
+        temporary.write_bytes(content)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether this is a half-written file of a packing run that was killed."""
+    names = (META, INDEX, WARNINGS)
+    return path.suffix == ".tmp" and path.name.startswith(
+        tuple(temporary_prefix(path.with_name(name)) for name in names)
+    )
 
 
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""Where banks come from: a folder, a list with a ``kind`` column, or the simulator.
+"""Where banks come from: a folder, a list (CSV, Parquet) with a ``kind`` column, the simulator.
 
 A source that is missing, empty or of the wrong kind is an error (P21), never a silent no-op.
 """
@@ -24,6 +24,7 @@ from glottis.rng import generator
 log = logging.getLogger(__name__)
 
 SIMULATED = "simulated"
+LISTS = (".csv", ".parquet")
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a")
 SHORTEST_EXCERPT_S = 4.0
 
@@ -36,6 +37,7 @@ _SIMULATED_KINDS = {
     "babble": "babble",
     "music": "music",
 }
+_COLUMNS = ("path", "kind", "speaker", "split", "label")
 _CLIPS_PER_KIND = 4
 _CLIP_S = 6.0
 
@@ -57,15 +59,16 @@ def load_bank(
     kinds: Sequence[str] = (),
     split: str | None = None,
     max_seconds: float,
-    full_scale: bool = False,
+    rooms: bool = False,
 ) -> Bank:
     """Decode a source into a bank.
 
-    source: a folder or a CSV list, relative to ``context.root`` or absolute.
+    source: a folder or a list, relative to ``context.root`` or absolute.
     kinds: keep rows of these kinds ("rir" also keeps "rir recorded"); empty keeps all.
     split: keep rows of this split where the list has a split column.
     max_seconds: of a larger source every file gives an excerpt; which one depends on the seed.
-    full_scale: bring every clip's peak to 0.9, so that 16 bits hold the tail of a quiet room.
+    rooms: impulse responses: whole files, because an excerpt would begin in the tail, each with
+    its peak at 0.9, so that 16 bits hold the tail of a quiet room.
     Raises DataError naming the source if nothing is left or a file cannot be read.
     """
     rows = read_rows(source, context.root, split)
@@ -79,7 +82,7 @@ def load_bank(
             fix="correct 'source' or 'kinds'; 'simulated' needs no files",
             rule="P21",
         )
-    sounds = _read(kept, context, max_seconds, full_scale)
+    sounds = _read(kept, context, max_seconds, rooms)
     bank = Bank(sounds, context.sample_rate, source)
     log.info("%s: %s", source, bank.card())
     return bank
@@ -91,7 +94,7 @@ def matches(kind: str, kinds: Sequence[str]) -> bool:
 
 
 def read_rows(source: str, root: Path, split: str | None) -> list[Row]:
-    """The files of a folder (kind = its first sub-folder) or of a CSV list."""
+    """The files of a folder (kind = its first sub-folder) or of a list."""
     path = root / source
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
@@ -101,7 +104,7 @@ def read_rows(source: str, root: Path, split: str | None) -> list[Row]:
     raise DataError(
         f"the noise source '{source}' does not exist ({path})",
         why="training would silently run without it",
-        fix="give a folder or a CSV list, absolute or relative to data.root, or 'simulated'",
+        fix="give a folder or a list, absolute or relative to data.root, or 'simulated'",
         rule="P21",
     )
 
@@ -112,34 +115,74 @@ def _first_folder(path: Path, folder: Path) -> str:
 
 
 def _read_list(path: Path, root: Path, split: str | None) -> list[Row]:
-    """CSV with a ``path`` column, and perhaps ``kind``, ``speaker``, ``split`` and ``label``.
+    """A list with a ``path`` column, and perhaps ``kind``, ``speaker``, ``split`` and ``label``.
 
-    Paths are relative to data.root if the list is below it, else to the list's own folder.  Spoofed
-    speech is never material: as babble it would put spoofs into bona fide clips.
+    Spoofed speech is never material: as babble it would put spoofs into bona fide clips.
     """
-    base = root if path.resolve().is_relative_to(root.resolve()) else path.parent
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if "path" not in (reader.fieldnames or ()):
-            raise DataError(
-                f"the list {path} has no 'path' column, but {reader.fieldnames}",
-                fix="first line: path,kind (and perhaps speaker, split)",
-                rule="P21",
-            )
-        return [
-            Row(base / row["path"], row["path"], row.get("kind") or "", row.get("speaker") or "")
-            for row in reader
-            if (split is None or "split" not in row or row["split"] == split)
-            and row.get("label") != "spoof"
-        ]
+    names, table = _read_table(path)
+    if "path" not in names or any(not row["path"] for row in table):
+        raise DataError(
+            f"the list {path} has rows without a path; its columns are {', '.join(names)}",
+            fix="first line of a CSV: path,kind (and perhaps speaker, split)",
+            rule="P21",
+        )
+    rows = [
+        row
+        for row in table
+        if (split is None or "split" not in names or row["split"] == split)
+        and row.get("label") != "spoof"
+    ]
+    base = _base_of(path, root, rows)
+    return [
+        Row(
+            base / str(row["path"]),
+            str(row["path"]),
+            row.get("kind") or "",
+            row.get("speaker") or "",
+        )
+        for row in rows
+    ]
 
 
-def _read(
-    rows: list[Row], context: AugmentContext, max_seconds: float, full_scale: bool
-) -> list[Sound]:
+def _base_of(path: Path, root: Path, rows: list[dict[str, str | None]]) -> Path:
+    """What the paths of a list are relative to.
+
+    data.root if the list is below it, or if the first file is there and not beside the list (a
+    manifest that was written elsewhere); else the list's own folder.
+    """
+    if path.resolve().is_relative_to(root.resolve()):
+        return root
+    first = str(rows[0]["path"]) if rows else ""
+    if first and not (path.parent / first).exists() and (root / first).exists():
+        return root
+    return path.parent
+
+
+def _read_table(path: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+    """Names of the columns, and the rows."""
+    import pyarrow  # only for Parquet, and slow to import
+    from pyarrow import parquet
+
+    try:
+        if path.suffix == ".parquet":
+            names = parquet.read_schema(path).names
+            columns = [name for name in names if name in _COLUMNS]
+            return names, parquet.read_table(path, columns=columns).to_pylist()
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            return list(reader.fieldnames or ()), list(reader)
+    except (pyarrow.ArrowException, csv.Error, UnicodeDecodeError) as error:
+        raise DataError(
+            f"the list {path} cannot be read: {error}",
+            fix="give a folder of sounds or a list of them (CSV in UTF-8, or Parquet)",
+            rule="P21",
+        ) from error
+
+
+def _read(rows: list[Row], context: AugmentContext, max_seconds: float, rooms: bool) -> list[Sound]:
     """Every row decoded at the context's rate, as whole files or as excerpts."""
     seconds = [_seconds(row) for row in rows]
-    limit = fair_limit(seconds, max_seconds)
+    limit = float("inf") if rooms else fair_limit(seconds, max_seconds)
     sounds = []
     for row, length in _subset(rows, seconds, limit, max_seconds, context.seed):
         try:
@@ -152,7 +195,7 @@ def _read(
         except AudioError as error:
             raise _unreadable(row, error) from error
         peak = float(np.max(np.abs(audio.samples)))
-        gain = 0.9 / peak if full_scale and peak > 0 else 1.0
+        gain = 0.9 / peak if rooms and peak > 0 else 1.0
         sounds.append(Sound(row.name, row.kind, to_int16(audio.samples * gain), row.group))
     return sounds
 

@@ -69,6 +69,32 @@ class Augmenter:
                 )
         return groups
 
+    def require_fit(self, *, task: str, grouped: bool, features: bool) -> None:
+        """Raise ConfigError for what would do nothing in this training, or change its labels.
+
+        task: "speaker" or "spoof".  grouped: the loss compares groups of utterances.  features:
+        the network has a front end.
+        """
+        for name, augmentation in zip(self.names, self.augmentations, strict=True):
+            if augmentation.stage == "features" and not features:
+                raise ConfigError(
+                    f"'{name}' hides features, but the network takes the waveform itself",
+                    why="it would do nothing and say nothing",
+                    fix="remove it; AASIST has a mask of its own: model.frequency_mask",
+                )
+            if augmentation.stage == "batch" and grouped:
+                raise ConfigError(
+                    f"'{name}' mixes clips of different speakers, and the loss compares groups",
+                    why="a mixed clip belongs to no group",
+                    fix="remove it, or take a loss over single clips (softmax family)",
+                )
+        if self.label_copies > 1 and (task != "speaker" or grouped):
+            raise ConfigError(
+                "speed as_new_speakers makes new classes, which this training has not",
+                why="a countermeasure has two classes; in a group all clips are of one speaker",
+                fix="set as_new_speakers: false",
+            )
+
     # ------------------------------------------------------------ in the worker
 
     def draw(self, rng: np.random.Generator, num_samples: int) -> Params:

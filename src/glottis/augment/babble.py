@@ -30,7 +30,7 @@ class BabbleConfig(AugmentationConfig):
     """Usual: 3..7 talkers at 13..20 dB.  Ready-made babble recordings belong to `noise`."""
 
     source: str = SIMULATED
-    """Speech: a manifest or CSV list (path, speaker, split), a folder, or "simulated"."""
+    """Speech: a manifest or list (path, speaker, split), a folder, or "simulated"."""
     split: str = "train"
     """Rows of a list that has a split column; evaluation speech must never be heard in training."""
     talkers: tuple[int, int] = (3, 7)

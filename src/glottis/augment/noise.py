@@ -22,7 +22,7 @@ class NoiseConfig(AugmentationConfig):
     """Usual ranges: noise 0..15 dB, music 5..15 dB, babble 13..20 dB."""
 
     source: str = SIMULATED
-    """A folder or CSV list (path, kind), absolute or relative to data.root, or "simulated"."""
+    """A folder or list (path, kind), absolute or relative to data.root, or "simulated"."""
     kinds: tuple[str, ...] = ()
     """Kinds to take from the source ("noise" also takes "noise hum"); empty takes all."""
     snr_db: Range = (0.0, 15.0)
@@ -54,7 +54,9 @@ class Noise(Augmentation[NoiseParams]):
             self.bank = noise_bank(context, kinds)
         else:
             self.bank = load_bank(source, context, kinds=kinds, max_seconds=seconds)
-        rooms = sum(kind.split(" ")[0] == "rir" for kind in self.bank.kinds)
+        rooms = sum(
+            "rir" in kind.lower() and "noise" not in kind.lower() for kind in self.bank.kinds
+        )
         if rooms:
             raise DataError(
                 f"{rooms} of the {len(self.bank)} sounds of '{source}' are impulse responses",

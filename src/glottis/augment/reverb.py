@@ -16,15 +16,17 @@ from glottis.augment._additive import power
 from glottis.augment._bank import SILENT_POWER
 from glottis.augment._base import Augmentation, AugmentationConfig, AugmentContext, Range
 from glottis.augment._registry import register_augmentation
-from glottis.augment._sources import SIMULATED, load_bank, room_bank
+from glottis.augment._sources import LISTS, SIMULATED, load_bank, room_bank
 from glottis.errors import DataError
+
+_SOUNDS = ("noise", "music", "speech", "babble")  # sub-folders of the usual corpora
 
 
 class ReverbConfig(AugmentationConfig):
     """Rooms of a corpus, or simulated ones."""
 
     source: str = SIMULATED
-    """A folder or CSV list (path, kind), absolute or relative to data.root, or "simulated"."""
+    """A folder or list (path, kind), absolute or relative to data.root, or "simulated"."""
     kinds: tuple[str, ...] = ()
     """Kinds to take from the source ("rir" also takes "rir recorded"); empty takes all."""
     simulated_rooms: int = Field(64, ge=1)
@@ -34,7 +36,7 @@ class ReverbConfig(AugmentationConfig):
     direct_to_reverberant_db: Range = (-3.0, 12.0)
     """Energy of the direct sound over the rest, of simulated rooms."""
     bank_seconds: float = Field(1800.0, gt=0.0)
-    """Most seconds kept in memory (32 kB each at 16 kHz); of more files a random part is kept."""
+    """Most seconds kept in memory (32 kB each at 16 kHz); of more a random part of the files."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,8 @@ class Reverb(Augmentation[ReverbParams]):
         if source == SIMULATED:
             self.bank = room_bank(context, rooms, rt60_s, ratio_db)
         else:
-            self.bank = load_bank(
-                source, context, kinds=kinds, max_seconds=seconds, full_scale=True
-            )
-        if source.endswith(".csv"):
-            others = {kind for kind in self.bank.kinds if kind.split(" ")[0] not in ("rir", "")}
+            self.bank = load_bank(source, context, kinds=kinds, max_seconds=seconds, rooms=True)
+            others = {kind for kind in self.bank.kinds if _is_other(kind, source.endswith(LISTS))}
             if others:
                 raise DataError(
                     f"'{source}' holds more than impulse responses: {', '.join(sorted(others))}",
@@ -96,3 +95,10 @@ class Reverb(Augmentation[ReverbParams]):
     def card(self) -> dict[str, Any]:
         """The bank."""
         return self.bank.card()
+
+
+def _is_other(kind: str, listed: bool) -> bool:
+    """Is this kind anything but rooms?  A list says what it holds, a folder may have any name."""
+    if not kind or "rir" in kind.lower():
+        return False
+    return listed or any(word in kind.lower() for word in _SOUNDS)

@@ -27,7 +27,7 @@ class SpeedConfig(AugmentationConfig):
     """0.9, 1.0 and 1.1 with equal chances is usual."""
 
     factors: tuple[float, ...] = Field((0.9, 1.0, 1.1), min_length=1)
-    """Equally likely; 1.1 is faster and higher.  Two decimals count."""
+    """Equally likely, at most two decimals; 1.1 is faster and higher."""
     as_new_speakers: bool = False
     """Each factor but 1.0 makes another class of every speaker: labels + copy * num_classes."""
 
@@ -51,11 +51,12 @@ class Speed(Augmentation[SpeedParams]):
     def __init__(self, config: SpeedConfig, context: AugmentContext) -> None:
         super().__init__(config, context)
         self.factors, self.as_new_speakers = config.factors, config.as_new_speakers
-        if not all(0.5 <= f <= 2.0 for f in self.factors) or len(set(self.factors)) < len(
-            self.factors
-        ):
+        exact = all(0.5 <= f <= 2.0 and abs(_fraction(f) - f) < 1e-9 for f in self.factors)
+        if not exact or len(set(self.factors)) < len(self.factors):
             raise ConfigError(
-                f"speed factors {list(self.factors)}", fix="different numbers from 0.5 to 2.0"
+                f"speed factors {list(self.factors)}",
+                why="a third decimal would be rounded away, and two factors could become one",
+                fix="different numbers from 0.5 to 2.0 with at most two decimals",
             )
         if self.as_new_speakers and 1.0 not in self.factors and self.probability == 1.0:
             raise ConfigError(

@@ -115,12 +115,13 @@ class Bar:
         self._began = time.monotonic()
         self._shown = 0.0
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, rate: float | None = None) -> None:
+        """rate: where some of ``done`` was done by an earlier run; default: since the start."""
         now = time.monotonic()
         if not self.live or (now - self._shown < 0.1 and done < total):
             return
         self._shown = now
-        rate = done / max(1e-9, now - self._began)
+        rate = done / max(1e-9, now - self._began) if rate is None else rate
         left = duration_text((total - done) / rate) if rate > 0 else "?"
         end = "\n" if done >= total else ""
         sys.stderr.write(

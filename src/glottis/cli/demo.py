@@ -17,7 +17,6 @@ QUICK = {  # a few steps
     "speaker": ["train.epochs=1", "evaluate.every_epochs=1", "batch.size=8"],
     "spoof": ["train.steps=4", "evaluate.every_steps=4", "batch.size=8"],
 }
-SYNTHETIC = "SYNTHETIC: computer-made talkers; these numbers say nothing about people"
 
 
 @app.command()
@@ -43,7 +42,7 @@ def demo(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"\n{SYNTHETIC}")
+    typer.echo(f"\n{result['note']}")
     for task, found in result["results"].items():
         typer.echo(f"{task}: {found['text']}")
         for line in found["lines"]:
@@ -58,8 +57,10 @@ def run_demo(
     """Corpus, store, two trainings, three evaluations; returns what was measured."""
     import os
 
-    from glottis.audio import PackItem, pack
+    from glottis.audio import pack
     from glottis.data import Manifest
+    from glottis.data.source import pack_items
+    from glottis.score.results import SYNTHETIC
     from glottis.synth import SynthConfig, generate, tiny_config
 
     began = time.monotonic()
@@ -71,10 +72,7 @@ def run_demo(
         out / "corpus", config, workers=count, progress=None if quiet else Bar("  clips")
     )
     _say(quiet, "2/4 packing")
-    table = Manifest.read(corpus.manifest)
-    pairs = zip(table.column("utterance"), table.column("path"), strict=True)
-    items = [PackItem(str(u), corpus.root / str(p)) for u, p in pairs]
-    pack(items, out / "store", workers=0)
+    pack(pack_items(Manifest.read(corpus.manifest), corpus.root), out / "store", workers=0)
     results = {}
     _say(quiet, "3/4 training and evaluating the speaker model")
     results["speaker"] = _system("speaker", out, corpus.trials["eval"], quick, quiet)
@@ -93,7 +91,8 @@ def _system(task: str, out: Path, listed: Path, quick: bool, quiet: bool) -> dic
     from glottis.report.evaluation import write_report
     from glottis.report.figures import training_curves
     from glottis.report.history import read_metrics
-    from glottis.score.checkpoint import evaluate_checkpoint, open_clips
+    from glottis.score.checkpoint import evaluate_checkpoint
+    from glottis.score.clips import open_clips
     from glottis.train import load_recipe, train_recipe
 
     corpus, run = out / "corpus", out / task

@@ -26,14 +26,20 @@ def evaluate(
     trials: Path = typer.Option(None, metavar="FILE", help="Trial list (speaker verification)."),
     protocol: Path = typer.Option(None, metavar="FILE", help="Protocol (spoofing)."),
     root: Path = typer.Option(
-        None, metavar="DIR", help="Folder of the audio; default: that of the run."
+        None,
+        metavar="DIR",
+        help="Folder of the audio; default: that of --manifest, else that of the run.",
     ),
     manifest: Path = typer.Option(
-        None, metavar="FILE", help="Table with speakers and conditions; default: that of the run."
+        None,
+        metavar="FILE",
+        help="Table with speakers and conditions; default: that of the run, if it fits the list.",
     ),
     store: Path = typer.Option(None, metavar="DIR", help="Packed store to read instead of files."),
     pattern: str = typer.Option(
-        "{utterance}.flac", help="Without a manifest: path of a protocol's utterance below --root."
+        None,
+        help="Path of an utterance below --root, where it is not that of the manifest; "
+        "default without a manifest: '{utterance}.flac' of a protocol, the name itself of a trial.",
     ),
     by: list[str] = typer.Option(
         ["source", "channel"], "--by", metavar="COLUMN", help="Manifest column to make a table by."
@@ -50,7 +56,8 @@ def evaluate(
     Example: glottis evaluate runs/first --trials trials.txt --root ~/voices
     """
     from glottis.report.evaluation import write_report
-    from glottis.score.checkpoint import evaluate_checkpoint, open_clips
+    from glottis.score.checkpoint import evaluate_checkpoint
+    from glottis.score.clips import open_clips
     from glottis.train.runtime import pick_device
 
     if scores is not None:

@@ -36,9 +36,10 @@ def pack(
     \b
     Example: glottis pack data/voices/manifest.parquet data/voices/store --root ~/voices
     """
-    from glottis.audio import PackItem, estimate
+    from glottis.audio import estimate
     from glottis.audio import pack as pack_store
     from glottis.data import Manifest
+    from glottis.data.source import pack_items
     from glottis.errors import ConfigError
 
     if codec != "pcm16" and codec != "flac":
@@ -47,8 +48,7 @@ def pack(
     table = Manifest.read(manifest)
     folder = root if root is not None else manifest.parent
     table.check(folder).raise_if_bad(folder)
-    pairs = zip(table.column("utterance"), table.column("path"), strict=True)
-    items = [PackItem(str(u), folder / str(p)) for u, p in pairs]
+    items = pack_items(table, folder)
     size = estimate(items, kind, sample_rate, dst=destination)
     if not as_json:
         typer.echo(
@@ -63,7 +63,7 @@ def pack(
         codec=kind,
         workers=workers,
         budget=budget,
-        progress=lambda state: bar(state.done, state.total),
+        progress=lambda state: bar(state.done, state.total, state.clips_per_second),
     )
     if as_json:
         print_json(_plain(report))

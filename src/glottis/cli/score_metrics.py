@@ -22,6 +22,15 @@ def score_metrics(
     ),
     layout: str = typer.Option(None, help="Layout of the score file, where it cannot be told."),
     subset: str = typer.Option(None, help="Subset of an ASVspoof 2021 key; default eval."),
+    speakers: Path = typer.Option(
+        None,
+        "--speakers",
+        metavar="FILE",
+        help="Manifest, or lines 'utterance speaker': for intervals over speakers.",
+    ),
+    allow_extra: bool = typer.Option(
+        False, "--allow-extra", help="Leave out scores of trials that the key does not have."
+    ),
     calibrated: bool = typer.Option(
         False, "--calibrated", help="The scores are log-likelihood ratios."
     ),
@@ -29,12 +38,19 @@ def score_metrics(
 ) -> None:
     """EER, minDCF, actDCF, Cllr, t-DCF with intervals from a score file.
 
-    Example: glottis score-metrics scores.txt --key veri_test2.txt
+    Example: glottis score-metrics scores.txt --key veri_test2.txt --speakers manifest.parquet
     """
-    from glottis.score import metrics_from_files
+    from glottis.score import metrics_from_files, read_speakers
 
     report = metrics_from_files(
-        scores, key, asv=asv, layout=layout, subset=subset, calibrated=calibrated
+        scores,
+        key,
+        asv=asv,
+        layout=layout,
+        subset=subset,
+        allow_extra=allow_extra,
+        speakers=None if speakers is None else read_speakers(speakers),
+        calibrated=calibrated,
     )
     if as_json:
         print_json(report.to_dict())

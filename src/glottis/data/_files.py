@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from glottis.errors import DataError
+from glottis.files import atomic_path
 
 
 def write_atomically(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write under a temporary name, flush to the disk, rename: a reader never sees a half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    """The whole content or nothing; folders above it are made.  Raises ToolkitError."""
+    with atomic_path(path) as temporary:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.writelines(chunks)
 
 
 def read_bytes(path: Path, what: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +51,13 @@ class Lines:
         raise DataError(f"{self.path}: {text}: {shown}{more}", fix=fix, rule=rule)
 
 
-def read_lines(path: Path, what: str, counts: Collection[int]) -> Lines:
+def read_lines(
+    path: Path, what: str, counts: Collection[int], others: Mapping[int, str] | None = None
+) -> Lines:
     """The list in a file; every line must have the same, allowed number of cells.
 
     what: the word for messages ("trial list").  counts: allowed numbers of cells.
+    others: numbers of cells by which another kind of list is known -> what to do with it.
     A byte-order mark, either line ending, tabs, repeated spaces and blank lines are accepted.
     """
     raw = read_bytes(path, what)
@@ -64,7 +67,7 @@ def read_lines(path: Path, what: str, counts: Collection[int]) -> Lines:
     if num_columns == 0:
         raise DataError(f"{path}: the {what} is empty", fix="check the path")
     if num_columns not in counts:
-        raise _wrong_width(path, what, data, counts)
+        raise _wrong_width(path, what, data, counts, (others or {}).get(num_columns, ""))
     bad: list[object] = []
 
     def note(row: object) -> str:
@@ -113,7 +116,9 @@ def _filled_lines(data: bytes) -> list[tuple[int, bytes]]:
     return [(i, line) for i, line in enumerate(data.split(b"\n"), 1) if line]
 
 
-def _wrong_width(path: Path, what: str, data: bytes, counts: Collection[int]) -> DataError:
+def _wrong_width(
+    path: Path, what: str, data: bytes, counts: Collection[int], fix: str = ""
+) -> DataError:
     wrong = [(i, line) for i, line in _filled_lines(data) if line.count(b" ") + 1 not in counts]
     shown = "; ".join(
         f"line {i} has {line.count(b' ') + 1}: '{line[:80].decode(errors='replace')}'"
@@ -123,6 +128,6 @@ def _wrong_width(path: Path, what: str, data: bytes, counts: Collection[int]) ->
     allowed = " or ".join(str(count) for count in sorted(counts))
     return DataError(
         f"{path}: {len(wrong)} lines of the {what} do not have {allowed} cells: {shown}{more}",
-        fix="cells are separated by spaces, so they cannot contain any",
+        fix=fix or "cells are separated by spaces, so they cannot contain any",
         rule="P7",
     )

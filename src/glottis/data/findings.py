@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from glottis.errors import DataError
-
-_log = logging.getLogger(__name__)
 
 Severity = Literal["stop", "warn", "note"]
 
@@ -47,15 +44,3 @@ def raise_stops(findings: Iterable[Finding], source: str, allow: Collection[str]
         fix="; ".join(dict.fromkeys(f.fix for f in stops if f.fix)),
         rule=stops[0].rule,
     )
-
-
-def require_allowed(allow: str, source: str) -> None:
-    """The override of P6 is by name, and it is told."""
-    if allow != "P6":
-        raise DataError(
-            f"{source} is evaluation data",
-            why="a number on data that chose the model is not a result",
-            fix="select on development data, or allow it by name: P6",
-            rule="P6",
-        )
-    _log.warning("[P6] %s: evaluation data is used for selection, allowed by name", source)

@@ -44,7 +44,7 @@ class _Steps(TorchSampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         for step in range(self.start, self.stop):
             rows = self.sampler.plan(step)
-            # a batch that does not divide (the end of an epoch) gives the first ranks one more
+            # of a batch that does not divide (the end of an epoch) some ranks get one more
             first = len(rows) * self.rank // self.world
             last = len(rows) * (self.rank + 1) // self.world
             yield [Draw(step, item, int(rows[item])) for item in range(first, last)]
@@ -70,6 +70,13 @@ class Loader:
             raise DataError(
                 f"a batch of {sampler.batch_size} does not divide over {world} processes",
                 fix="make the batch size (or batch.speakers) a multiple of the process count",
+            )
+        smallest = len(sampler.plan(sampler.steps_per_epoch - 1))  # the last batch of an epoch
+        if smallest < world:
+            raise DataError(
+                f"the last batch of an epoch has {smallest} clips for {world} processes",
+                why="a process without a clip cannot take part in the step",
+                fix="set data.drop_last=true",
             )
         self.dataset, self.sampler, self.options = dataset, sampler, options
         self.rank, self.world = rank, world

@@ -11,6 +11,8 @@ Inside is an Arrow table; columns become numpy arrays on first use.  A manifest 
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +27,8 @@ from glottis.data._files import file_sizes, some
 from glottis.data.manifest_check import COLUMNS, TEXT, tidy_paths, validated
 from glottis.data.manifest_io import read_table, write_table
 from glottis.errors import DataError
+
+log = logging.getLogger(__name__)
 
 SUMMARY_COLUMNS = ("split", "label", "gender", "language", "channel", "source", "licence")
 _GROUPS_SHOWN = 50
@@ -67,8 +71,13 @@ class FileCheck:
         return "; ".join(parts)
 
     def raise_if_bad(self, root: Path) -> None:
-        """A `DataError` that names the first files."""
-        if not self.ok:
+        """A `DataError` that names the first files if some are missing.
+
+        Empty files are told only: like other broken audio they are quarantined when they are met.
+        """
+        if not self.missing and self.empty:
+            log.warning("%s: %s; they go to the quarantine", root, self.text())
+        if self.missing:
             raise DataError(
                 f"{root}: {self.text()}",
                 why="a run on half a corpus has numbers that compare with nothing",
@@ -246,6 +255,16 @@ class Manifest:
             return None
         paths = self.factor("path")
         return np.asarray(np.bincount(paths.codes)[paths.codes] > 1)
+
+    def segments(self) -> list[tuple[float, float] | None] | None:
+        """(start, end) in seconds of rows that are a piece of their file; None if no row is."""
+        if "start_s" not in self.columns:
+            return None
+        starts, ends = self.column("start_s").tolist(), self.column("end_s").tolist()
+        return [
+            None if math.isnan(start) else (start, end)
+            for start, end in zip(starts, ends, strict=True)
+        ]
 
     # ------------------------------------------------------------ identity and health
 

@@ -7,8 +7,7 @@ by spaces, those named ``.tsv`` included.  N utterances.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -19,13 +18,18 @@ import pyarrow.compute as pc
 from glottis.data._files import some
 from glottis.data._lines import read_lines
 from glottis.data._sample import stratified_sample
-from glottis.data.findings import require_allowed
 from glottis.data.labels import BONAFIDE, SPOOF, canonical_labels
 from glottis.data.manifest import Manifest
 from glottis.data.manifest_check import TEXT
+from glottis.data.roles import for_selection, identity_of, require_role
 from glottis.errors import DataError
 
 NO_ATTACK = ("-", BONAFIDE)
+TRIAL_COLUMNS = 3
+TRIALS_HINT = (
+    "three cells a line are a trial list: it measures a speaker model (evaluate --trials, "
+    "evaluate.trials in a recipe)"
+)
 
 
 @dataclass(frozen=True)
@@ -106,17 +110,13 @@ class Protocol:
     role: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if not self.role:
-            raise DataError(
-                "a protocol is either DevelopmentProtocol or EvaluationProtocol",
-                why="a list that chose the model cannot report it",
-                rule="P6",
-            )
+        require_role(self.role, "a protocol is either DevelopmentProtocol or EvaluationProtocol")
 
     @classmethod
     def read(cls, path: str | Path, layout_name: str | None = None) -> Self:
         """From a file in one of the published layouts; with ``layout_name`` only in that one."""
-        lines = read_lines(Path(path), "protocol", [layout.columns for layout in LAYOUTS])
+        widths = [layout.columns for layout in LAYOUTS]
+        lines = read_lines(Path(path), "protocol", widths, {TRIAL_COLUMNS: TRIALS_HINT})
         layout = next(item for item in LAYOUTS if item.columns == len(lines.columns))
         if layout_name not in (None, layout.name):
             raise DataError(
@@ -181,7 +181,7 @@ class Protocol:
     @property
     def identity(self) -> str:
         """64 hex digits over the unedited file and every edit."""
-        return hashlib.sha256("\n".join([self.sha256, *self.edits]).encode()).hexdigest()
+        return identity_of(self.sha256, self.edits)
 
     def attacks(self) -> tuple[str, ...]:
         """Sorted names of the attacks."""
@@ -260,10 +260,7 @@ class EvaluationProtocol(Protocol):
 
     def as_development(self, *, allow: str) -> DevelopmentProtocol:
         """Use this protocol for selection after all; ``allow`` must be ``"P6"``."""
-        require_allowed(allow, self.source)
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["edits"] = (*self.edits, "evaluation data used for selection, allowed as P6")
-        return DevelopmentProtocol(**values)
+        return for_selection(self, DevelopmentProtocol, allow)
 
 
 def _objects(column: pa.Array) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from glottis.audio import ClipCache, PackedStore, load, probe, to_int16
-from glottis.errors import AudioError, DataError
+from glottis.audio import ClipCache, PackedStore, PackItem, load, probe, to_int16
+from glottis.data.manifest import Manifest
 
 
 class ClipSource(Protocol):
@@ -34,17 +34,7 @@ class StoreSource:
 
     def __init__(self, store: PackedStore, utterances: Sequence[str]) -> None:
         self.store, self.sample_rate = store, store.sample_rate
-        known = {utterance: index for index, utterance in enumerate(store.utterances)}
-        missing = [utterance for utterance in utterances if utterance not in known]
-        if missing:
-            shown = ", ".join(missing[:5])
-            raise DataError(
-                f"{len(missing)} of {len(utterances)} utterances are not in the packed store: "
-                f"{shown}{' ...' if len(missing) > 5 else ''}",
-                why="they were broken when it was packed, or it is the store of another corpus",
-                fix="see quarantine.jsonl in the store; pack again or remove them from the list",
-            )
-        self.index = np.array([known[utterance] for utterance in utterances], np.int64)
+        self.index = store.indices_of(utterances)
 
     def num_samples(self, row: int) -> int:
         return self.store.num_samples(int(self.index[row]))
@@ -56,8 +46,10 @@ class StoreSource:
 class FileSource:
     """Clips of audio files, decoded when they are asked for.
 
-    cache_mb: 0 = seek and decode only the crop (wav, flac); otherwise whole decoded clips are kept
-    up to this size, in each worker.
+    cache_mb: 0 = decode only the crop where the format can seek; otherwise whole decoded clips are
+    kept up to this size, in each worker.
+    segments: (start, end) in seconds of rows that are a piece of their file (`Manifest.segments`).
+    The samples are the same either way, and those of a packed store.
     """
 
     def __init__(
@@ -71,56 +63,68 @@ class FileSource:
         self.root, self.paths, self.sample_rate = root, paths, sample_rate
         self.segments = segments
         self.cache = ClipCache(cache_mb) if cache_mb > 0 else None
-        self._lengths: dict[int, tuple[int, int]] = {}
+        self._headers: dict[int, tuple[int, bool]] = {}
 
     def path(self, row: int) -> Path:
         return self.root / self.paths[row]
 
     def num_samples(self, row: int) -> int:
-        if self.cache is not None or self._segment(row) is not None:
-            return len(self._whole(row))
-        return self._header(row)[0]
+        return self._header(row)[0] if self.cache is None else len(self._cached(row))
 
     def read(self, row: int, start: int, count: int) -> np.ndarray:
-        if self.cache is not None or self._segment(row) is not None:
-            return self._whole(row)[start : start + count]
-        total, file_rate = self._header(row)
-        if file_rate != self.sample_rate or count >= total:
-            # a resampled crop is not bit-equal to a crop of the resampled clip: decode it all
+        if self.cache is not None:
+            return self._cached(row)[start : start + count]
+        total, can_crop = self._header(row)
+        if not can_crop or count >= total:
             return self._decode(row)[start : start + count]
-        audio = load(
-            self.path(row),
-            self.sample_rate,
-            start_s=start / self.sample_rate,
-            duration_s=count / self.sample_rate,
-        )
-        return to_int16(audio.samples)[:count]
+        return self._load(row, start / self.sample_rate, count / self.sample_rate)[:count]
 
     def _segment(self, row: int) -> tuple[float, float] | None:
         return self.segments[row] if self.segments is not None else None
 
-    def _header(self, row: int) -> tuple[int, int]:
-        """(samples at our rate, rate of the file), from the header; decoded if it does not say."""
-        if row not in self._lengths:
-            info = probe(self.path(row))
-            if info.num_samples is None or info.sample_rate != self.sample_rate:
-                self._lengths[row] = (len(self._decode(row)), info.sample_rate)
-            else:
-                self._lengths[row] = (info.num_samples, info.sample_rate)
-        return self._lengths[row]
+    def _header(self, row: int) -> tuple[int, bool]:
+        """(samples at our rate, whether a part of the file is a crop of the clip).
 
-    def _whole(self, row: int) -> np.ndarray:
-        if self.cache is None:
-            return self._decode(row)
+        The length is from the header, or decoded where that does not say it exactly.  A crop of a
+        resampled file is not bit-equal to a crop of the resampled clip.
+        """
+        if row not in self._headers:
+            self._headers[row] = self._read_header(row)
+        return self._headers[row]
+
+    def _read_header(self, row: int) -> tuple[int, bool]:
+        if self._segment(row) is not None:
+            return len(self._decode(row)), False
+        info = probe(self.path(row))
+        same_rate = info.sample_rate == self.sample_rate
+        if info.num_samples is not None and (same_rate or info.container in ("wav", "flac")):
+            return info.num_samples * self.sample_rate // info.sample_rate, same_rate
+        return len(self._decode(row)), same_rate  # lossy: a few samples more or fewer
+
+    def _cached(self, row: int) -> np.ndarray:
+        assert self.cache is not None
         return self.cache.get(row, lambda: self._decode(row))
 
     def _decode(self, row: int) -> np.ndarray:
-        segment = self._segment(row)
-        if segment is None:
-            audio = load(self.path(row), self.sample_rate)
-        else:
-            start, end = segment
-            audio = load(self.path(row), self.sample_rate, start_s=start, duration_s=end - start)
-        if len(audio.samples) == 0:
-            raise AudioError(f"{self.path(row)} holds no samples")
+        start, end = self._segment(row) or (0.0, None)
+        return self._load(row, start, None if end is None else end - start)
+
+    def _load(self, row: int, start_s: float, duration_s: float | None) -> np.ndarray:
+        audio = load(
+            self.path(row),
+            self.sample_rate,
+            start_s=start_s,
+            duration_s=duration_s,
+            inspect=False,  # nobody would see the warnings
+        )
         return to_int16(audio.samples)
+
+
+def pack_items(manifest: Manifest, root: Path) -> list[PackItem]:
+    """What `glottis.audio.pack` needs of a manifest whose paths start from ``root``."""
+    names, paths = manifest.column("utterance").tolist(), manifest.column("path").tolist()
+    pieces = manifest.segments() or [None] * len(manifest)
+    return [
+        PackItem(name, root / path, *(piece or ()))
+        for name, path, piece in zip(names, paths, pieces, strict=True)
+    ]

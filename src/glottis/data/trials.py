@@ -10,9 +10,8 @@ Layouts: ``1 enrol test`` (VoxCeleb), ``enrol test target|nontarget|spoof`` (Kal
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -23,14 +22,20 @@ import pyarrow.compute as pc
 from glottis.data._files import sha256_of_bytes, some, write_atomically
 from glottis.data._lines import Lines, read_lines
 from glottis.data._sample import stratified_sample
-from glottis.data.findings import require_allowed
 from glottis.data.manifest import Manifest
 from glottis.data.manifest_check import TEXT
+from glottis.data.protocols import LAYOUTS, TRIAL_COLUMNS
+from glottis.data.roles import for_selection, identity_of, require_role
 from glottis.errors import DataError
 
 NONTARGET, TARGET, SPOOF_TRIAL = 0, 1, 2
 KINDS = ("nontarget", "target", "spoof")
 Form = Literal["voxceleb", "kaldi", "number_last"]
+PROTOCOL_HINTS = {
+    layout.columns: f"{layout.columns} cells a line are a protocol ({layout.name}): it measures a "
+    "countermeasure (evaluate --protocol, evaluate.protocol in a recipe)"
+    for layout in LAYOUTS
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,19 +59,14 @@ class Trials:
     role: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if not self.role:
-            raise DataError(
-                "a trial list is either DevelopmentTrials or EvaluationTrials",
-                why="a list that chose the model cannot report it",
-                rule="P6",
-            )
+        require_role(self.role, "a trial list is either DevelopmentTrials or EvaluationTrials")
         if not len(self.enrol) == len(self.test) == len(self.kind):
             raise DataError(f"{self.source}: the columns of the trial list differ in length")
 
     @classmethod
     def read(cls, path: str | Path, form: Form | None = None) -> Self:
         """From a file; the layout is recognised unless ``form`` states it."""
-        lines = read_lines(Path(path), "trial list", (3,))
+        lines = read_lines(Path(path), "trial list", (TRIAL_COLUMNS,), PROTOCOL_HINTS)
         form = _recognise(lines) if form is None else form
         if form not in get_args(Form):
             raise DataError(f"there is no trial layout '{form}'", fix=f"use {get_args(Form)}")
@@ -142,7 +142,7 @@ class Trials:
     @property
     def identity(self) -> str:
         """64 hex digits over the unedited file and every edit."""
-        return hashlib.sha256("\n".join([self.sha256, *self.edits]).encode()).hexdigest()
+        return identity_of(self.sha256, self.edits)
 
     def rows(self, manifest: Manifest) -> np.ndarray:
         """(U,) int64: the manifest row of each key; an unknown key is an error that names it."""
@@ -235,10 +235,7 @@ class EvaluationTrials(Trials):
 
     def as_development(self, *, allow: str) -> DevelopmentTrials:
         """Use these trials for selection after all; ``allow`` must be ``"P6"``."""
-        require_allowed(allow, self.source)
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        values["edits"] = (*self.edits, "evaluation data used for selection, allowed as P6")
-        return DevelopmentTrials(**values)
+        return for_selection(self, DevelopmentTrials, allow)
 
 
 def _encode(enrol: pa.Array, test: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from glottis.config import Config
@@ -18,6 +19,19 @@ Normalise = Literal["none", "mean", "mean_var"]
 Precision = Literal["single", "double"]
 
 _VARIANCE_EPS = 1e-5  # the instance norm of the published ResNetSE34L checkpoints
+
+
+class FrontEndConfig(Config):
+    """What every front end is told; lengths are samples, so it means one thing at one rate."""
+
+    sample_rate: int = Field(16000, ge=1000)
+    """Samples per second of the waveforms."""
+    window_samples: int = Field(400, ge=16)
+    """Length of the analysis window."""
+    hop_samples: int = Field(160, ge=1)
+    """Samples from one frame to the next."""
+    normalise: Normalise = "none"
+    """Over time, per feature: nothing, minus the mean (CMN), or mean 0 and variance 1."""
 
 
 class Tables(nn.Module):
@@ -41,24 +55,15 @@ class FrontEnd(Tables):
     them is cast to half precision.
 
     num_features: F.  sample_rate: of the waveforms.  hop_samples: from one frame to the next.
-    min_samples: the shortest input.
+    min_samples: the shortest input, one window: of less most would be padding.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        num_features: int,
-        sample_rate: int,
-        hop_samples: int,
-        min_samples: int,
-        normalise: Normalise,
-    ) -> None:
+    def __init__(self, config: FrontEndConfig, num_features: int) -> None:
         super().__init__()
         self.config = config
-        self.num_features, self.sample_rate = num_features, sample_rate
-        self.hop_samples, self.min_samples = hop_samples, min_samples
-        self.normalise: Normalise = normalise
+        self.num_features, self.sample_rate = num_features, config.sample_rate
+        self.hop_samples, self.min_samples = config.hop_samples, config.window_samples
+        self.normalise: Normalise = config.normalise
 
     def num_frames(self, num_samples: int) -> int:
         """T for S samples: S // hop_samples + 1 unless a front end says otherwise."""

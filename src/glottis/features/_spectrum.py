@@ -1,4 +1,4 @@
-"""The centred power spectrum that log-mel, LFCC and MFCC share, and what follows a filterbank.
+"""The centred power spectrum and the logarithmic filterbank of log-mel, LFCC and MFCC.
 
 Shapes: B batch, S samples, T frames, F filters or features, bins = fft_size / 2 + 1.
 """
@@ -12,25 +12,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from glottis.config import Config
 from glottis.errors import ConfigError
 from glottis.features._filters import Array, window_table
-from glottis.features._frontend import Normalise, Precision, Tables
+from glottis.features._frontend import FrontEndConfig, Precision, Tables
 
 Log = Literal["natural", "log10", "db", "none"]
 
 
-class SpectrumConfig(Config):
-    """Frames and spectrum; lengths are samples, so a config means one thing at one rate."""
+class SpectrumConfig(FrontEndConfig):
+    """Frames, spectrum and logarithm."""
 
-    sample_rate: int = Field(16000, ge=1000)
-    """Samples per second of the waveforms."""
     fft_size: int = Field(512, ge=16)
     """Length of the FFT; the window is zero-padded to it."""
-    window_samples: int = Field(400, ge=16)
-    """Length of the analysis window."""
-    hop_samples: int = Field(160, ge=1)
-    """Samples from one frame to the next."""
     window: Literal["hamming", "hann"] = "hamming"
     """Periodic analysis window."""
     padding: Literal["reflect", "zero"] = "reflect"
@@ -41,6 +34,8 @@ class SpectrumConfig(Config):
     """Lower edge of the first filter."""
     high_hz: float = Field(8000.0, gt=0.0)
     """Upper edge of the last filter."""
+    log: Log = "natural"
+    """Natural logarithm, base 10, decibel, or none (the energies plus log_floor)."""
     log_floor: float = Field(1e-6, ge=0.0)
     """Added to the energies (natural, log10, none) or the least energy (db)."""
     dynamic_range_db: float | None = Field(None, gt=0.0)
@@ -49,8 +44,6 @@ class SpectrumConfig(Config):
     """With log db: what 0 dB is."""
     precision: Precision = "single"
     """Inside, up to the power spectrum; double costs about 1.6 times as much (not on mps)."""
-    normalise: Normalise = "none"
-    """Over time, per feature: nothing, minus the mean, or mean 0 and variance 1."""
 
 
 def power_spectrum(frames: Tensor, fft_size: int) -> Tensor:
@@ -84,9 +77,9 @@ class LogFilterbank(Tables):
     filters: Tensor
     window: Tensor
 
-    def __init__(self, config: SpectrumConfig, filters: Array, log: Log) -> None:
+    def __init__(self, config: SpectrumConfig, filters: Array) -> None:
         super().__init__()
-        _check(config, log)
+        _check(config)
         self.fft_size, self.hop = config.fft_size, config.hop_samples
         self.window_samples = config.window_samples
         self.pre_emphasis = config.pre_emphasis
@@ -94,7 +87,7 @@ class LogFilterbank(Tables):
         # the window sits in the middle of the FFT frame; the zeros around it need no samples
         self.left = config.fft_size // 2 - (config.fft_size - config.window_samples) // 2
         self.right = config.window_samples - self.left
-        self.log, self.floor = log, config.log_floor
+        self.log, self.floor = config.log, config.log_floor
         self.range_db = config.dynamic_range_db
         self.relative = config.db_reference == "clip_maximum"
         window = window_table(config.window, config.window_samples, periodic=True)
@@ -125,7 +118,8 @@ class LogFilterbank(Tables):
         return level - loudest if self.relative else level
 
 
-def _check(config: SpectrumConfig, log: Log) -> None:
+def _check(config: SpectrumConfig) -> None:
+    log = config.log
     if config.window_samples > config.fft_size:
         raise ConfigError(
             f"window_samples {config.window_samples} is more than fft_size {config.fft_size}",
@@ -140,17 +134,3 @@ def _check(config: SpectrumConfig, log: Log) -> None:
             f"dynamic_range_db and db_reference do nothing with log '{log}'",
             fix="set log: db, or remove them",
         )
-
-
-def deltas(values: Tensor) -> Tensor:
-    """x[t+1] - x[t-1] over the last axis with repeated edges, as in the ASVspoof baselines."""
-    edges = functional.pad(values, (1, 1), mode="replicate")
-    return edges[..., 2:] - edges[..., :-2]
-
-
-def with_deltas(values: Tensor, orders: int) -> Tensor:
-    """(B, C, T) -> (B, C * (orders + 1), T): values, deltas, deltas of deltas ..."""
-    parts = [values]
-    for _ in range(orders):
-        parts.append(deltas(parts[-1]))
-    return torch.cat(parts, dim=1) if orders else values

@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from glottis.config import Config
 from glottis.features._filters import (
     Array,
     bin_hz,
@@ -26,24 +25,20 @@ from glottis.features._filters import (
     triangles,
     window_table,
 )
-from glottis.features._frontend import FrontEnd, Normalise, Precision
+from glottis.features._frontend import FrontEnd, FrontEndConfig, Precision
 from glottis.features._registry import register_feature
 from glottis.features._spectrum import emphasise, filtered, power_spectrum, table
 
 _EPSILON = float(np.finfo(np.float32).eps)
 
 
-class KaldiFbankConfig(Config):
+class KaldiFbankConfig(FrontEndConfig):
     """wespeaker and 3D-Speaker: num_mels 80, window hamming (povey in 3D-Speaker), mean."""
 
-    sample_rate: int = Field(16000, ge=1000)
-    """Samples per second of the waveforms."""
     num_mels: int = Field(80, ge=1)
     """F, mel bands."""
     window_samples: int = Field(400, ge=16)
     """Length of a frame; the FFT has the next power of two."""
-    hop_samples: int = Field(160, ge=1)
-    """Samples from one frame to the next."""
     window: Literal["povey", "hamming", "hann"] = "povey"
     """Symmetric analysis window."""
     pre_emphasis: float = Field(0.97, ge=0.0, le=1.0)
@@ -57,8 +52,6 @@ class KaldiFbankConfig(Config):
     precision: Precision = "double"
     """Inside, up to the power spectrum; single is about 1.6 times as fast, and the only one on mps.
     In near-silent bins single is as far from the exact value as Kaldi's own code is."""
-    normalise: Normalise = "none"
-    """Over time, per feature: nothing, minus the mean (CMN), or mean 0 and variance 1."""
 
 
 @register_feature("kaldi_fbank", KaldiFbankConfig)
@@ -69,14 +62,7 @@ class KaldiFbank(FrontEnd):
     window: Tensor
 
     def __init__(self, config: KaldiFbankConfig) -> None:
-        super().__init__(
-            config,
-            num_features=config.num_mels,
-            sample_rate=config.sample_rate,
-            hop_samples=config.hop_samples,
-            min_samples=config.window_samples,
-            normalise=config.normalise,
-        )
+        super().__init__(config, num_features=config.num_mels)
         self.window_samples = config.window_samples
         self.pre_emphasis, self.full_scale = config.pre_emphasis, config.full_scale
         self.fft_size = 1 << (config.window_samples - 1).bit_length()

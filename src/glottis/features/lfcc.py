@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from glottis.features._filters import cosine_matrix, linear_filters
-from glottis.features._frontend import FrontEnd
+from glottis.features._cepstra import Cepstra
+from glottis.features._filters import linear_filters
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig, table, with_deltas
+from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig
 
 
 class LfccConfig(SpectrumConfig):
@@ -43,29 +41,12 @@ class LfccConfig(SpectrumConfig):
 
 
 @register_feature("lfcc", LfccConfig)
-class Lfcc(FrontEnd):
+class Lfcc(Cepstra):
     """Linear-frequency cepstra, (B, S) -> (B, num_coefficients * (delta_orders + 1), T)."""
-
-    cosines: Tensor
 
     def __init__(self, config: LfccConfig) -> None:
         filters = linear_filters(
             config.num_filters, config.fft_size, config.sample_rate, config.low_hz, config.high_hz
         )
-        super().__init__(
-            config,
-            num_features=config.num_coefficients * (config.delta_orders + 1),
-            sample_rate=config.sample_rate,
-            hop_samples=config.hop_samples,
-            min_samples=config.window_samples,  # less would be mostly padding
-            normalise=config.normalise,
-        )
-        self.bank = LogFilterbank(config, filters, config.log)
-        cosines = cosine_matrix(config.num_coefficients, config.num_filters)
-        self.register_buffer("cosines", table(cosines), persistent=False)
-        self.delta_orders = config.delta_orders
-
-    def compute(self, wave: Tensor) -> Tensor:
-        """(B, S) -> (B, F, T)."""
-        static = torch.matmul(self.cosines, self.bank(wave))
-        return with_deltas(static, self.delta_orders)
+        bank = LogFilterbank(config, filters)
+        super().__init__(config, bank, config.num_coefficients, config.delta_orders)

@@ -17,11 +17,11 @@ from torch.nn import functional
 from glottis.features._filters import mel_filters
 from glottis.features._frontend import FrontEnd
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig
+from glottis.features._spectrum import LogFilterbank, SpectrumConfig
 
 
-class LogMelConfig(SpectrumConfig):
-    """ResNetSE: num_mels 40 or 64, normalise mean_var.  ReDimNet: 60 or 72, 20..7600 Hz, mean."""
+class MelConfig(SpectrumConfig):
+    """A mel filterbank on the power spectrum."""
 
     num_mels: int = Field(80, ge=1)
     """F, mel bands."""
@@ -32,12 +32,30 @@ class LogMelConfig(SpectrumConfig):
     mel_slopes: Literal["corners", "symmetric"] = "corners"
     """Where a filter ends: at the peak of the next one, or (SpeechBrain) as far above its own peak
     as it begins below it."""
-    log: Log = "natural"
-    """Natural logarithm, base 10, decibel, or none (the energies plus log_floor)."""
+
+
+class LogMelConfig(MelConfig):
+    """ResNetSE: num_mels 40 or 64, normalise mean_var.  ReDimNet: 60 or 72, 20..7600 Hz, mean."""
+
     raise_to_dbfs: float | None = Field(None, le=0.0)
     """Clips whose RMS level is below this are amplified to it, before anything else (GE2E: -30)."""
     tail_samples: int = Field(0, ge=0)
     """Zeros put behind a clip; the frames in which its last samples fade out are then heard."""
+
+
+def mel_bank(config: MelConfig) -> LogFilterbank:
+    """The logarithmic mel filterbank that the config describes."""
+    filters = mel_filters(
+        config.num_mels,
+        config.fft_size,
+        config.sample_rate,
+        config.low_hz,
+        config.high_hz,
+        scale=config.mel_scale,
+        area_norm=config.mel_area_norm,
+        symmetric=config.mel_slopes == "symmetric",
+    )
+    return LogFilterbank(config, filters)
 
 
 @register_feature("logmel", LogMelConfig)
@@ -45,25 +63,8 @@ class LogMel(FrontEnd):
     """Log-mel spectrogram, (B, S) -> (B, num_mels, (S + tail_samples) // hop_samples + 1)."""
 
     def __init__(self, config: LogMelConfig) -> None:
-        filters = mel_filters(
-            config.num_mels,
-            config.fft_size,
-            config.sample_rate,
-            config.low_hz,
-            config.high_hz,
-            scale=config.mel_scale,
-            area_norm=config.mel_area_norm,
-            symmetric=config.mel_slopes == "symmetric",
-        )
-        super().__init__(
-            config,
-            num_features=config.num_mels,
-            sample_rate=config.sample_rate,
-            hop_samples=config.hop_samples,
-            min_samples=config.window_samples,  # less would be mostly padding
-            normalise=config.normalise,
-        )
-        self.bank = LogFilterbank(config, filters, config.log)
+        super().__init__(config, num_features=config.num_mels)
+        self.bank = mel_bank(config)
         self.raise_to_dbfs, self.tail = config.raise_to_dbfs, config.tail_samples
 
     def num_frames(self, num_samples: int) -> int:

@@ -10,17 +10,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from glottis.features._filters import cosine_matrix, mel_filters
-from glottis.features._frontend import FrontEnd
+from glottis.features._cepstra import Cepstra
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig, table, with_deltas
+from glottis.features._spectrum import Log
+from glottis.features.logmel import MelConfig, mel_bank
 
 
-class MfccConfig(SpectrumConfig):
+class MfccConfig(MelConfig):
     """As the SE-ResNet countermeasure uses it."""
 
     window_samples: int = Field(512, ge=16)
@@ -48,35 +46,8 @@ class MfccConfig(SpectrumConfig):
 
 
 @register_feature("mfcc", MfccConfig)
-class Mfcc(FrontEnd):
+class Mfcc(Cepstra):
     """Mel-frequency cepstra, (B, S) -> (B, num_coefficients * (delta_orders + 1), T)."""
 
-    cosines: Tensor
-
     def __init__(self, config: MfccConfig) -> None:
-        filters = mel_filters(
-            config.num_mels,
-            config.fft_size,
-            config.sample_rate,
-            config.low_hz,
-            config.high_hz,
-            scale=config.mel_scale,
-            area_norm=config.mel_area_norm,
-        )
-        super().__init__(
-            config,
-            num_features=config.num_coefficients * (config.delta_orders + 1),
-            sample_rate=config.sample_rate,
-            hop_samples=config.hop_samples,
-            min_samples=config.window_samples,  # less would be mostly padding
-            normalise=config.normalise,
-        )
-        self.bank = LogFilterbank(config, filters, config.log)
-        cosines = cosine_matrix(config.num_coefficients, config.num_mels)
-        self.register_buffer("cosines", table(cosines), persistent=False)
-        self.delta_orders = config.delta_orders
-
-    def compute(self, wave: Tensor) -> Tensor:
-        """(B, S) -> (B, F, T)."""
-        static = torch.matmul(self.cosines, self.bank(wave))
-        return with_deltas(static, self.delta_orders)
+        super().__init__(config, mel_bank(config), config.num_coefficients, config.delta_orders)

@@ -7,7 +7,7 @@ A network with one kind says so with plain attributes (``original_name`` and its
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -61,7 +61,7 @@ class Format:
 
 
 def renamer(
-    table: list[tuple[str, str | Callable[[re.Match[str]], str]]],
+    table: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]],
 ) -> Callable[[str], str]:
     """A function that applies these patterns and replacements, one after the other, to a name."""
 

@@ -1,4 +1,4 @@
-"""AASIST and AASIST-L: raw waveform, fixed sinc filters, residual encoder, graph attention.
+"""AASIST: raw waveform, fixed sinc filters, residual encoder, graph attention.
 
 Jung, Heo, Tak, Shim, Chung, Lee, Yu and Evans, "AASIST: audio anti-spoofing using integrated
 spectro-temporal graph attention networks", ICASSP 2022 (arXiv 2110.01200).  Weights published by
@@ -63,17 +63,6 @@ class AasistConfig(Config):
     """in training, silence a random run of neighbouring sinc filters, one run per batch"""
     frequency_mask_width: int = Field(20, ge=1)
     """the run has 0 to this many minus one filters"""
-
-
-class AasistLConfig(AasistConfig):
-    """Options of AASIST-L; the defaults are the published model (85,306 parameters)."""
-
-    channels: tuple[int, int] = (32, 24)
-    """channels of encoder blocks 0-1 and of blocks 2-5"""
-    graph_sizes: tuple[int, int] = (24, 32)
-    """size of a node after the homogeneous and after the heterogeneous attention"""
-    pool_ratios: tuple[float, float, float] = (0.4, 0.5, 0.7)
-    """share of nodes kept: spectral, temporal, between the heterogeneous layers"""
 
 
 class ResidualBlock(nn.Module):
@@ -145,7 +134,6 @@ class Branch(nn.Module):
         )
 
 
-@register_model("aasist_l", AasistLConfig)
 @register_model("aasist", AasistConfig)
 class Aasist(nn.Module):
     """(B, S) wave at 16 kHz -> embedding (B, 5 K) and logits (B, 2); S >= 2315 samples.

@@ -176,6 +176,7 @@ def _3dspeaker_options(state: Mapping[str, Tensor]) -> Implied:
     return _options(state, 1e-12), {"window": "povey", "full_scale": 1.0}
 
 
+_FRONT_NAMES = ("head.layer1.0.", "head.layer1.1.", "head.layer2.0.", "head.layer2.1.")
 _original_name = renamer(
     [
         (r"^front\.blocks\.(\d)\.", lambda found: _FRONT_NAMES[int(found[1])]),
@@ -200,7 +201,6 @@ _original_name = renamer(
         (r"^embedding_norm\.", r"xvector.dense.nonlinear.batchnorm."),
     ]
 )
-_FRONT_NAMES = ("head.layer1.0.", "head.layer1.1.", "head.layer2.0.", "head.layer2.1.")
 _MARKS = ("head.conv1.weight", "xvector.tdnn.linear.weight")
 
 

@@ -51,7 +51,7 @@ from glottis.models.parts.maps import (
 )
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
-from glottis.models.parts.sequences import NORM_EPS, NUM_HEADS, Core, TimeBlock
+from glottis.models.parts.sequences import NORM_EPS, NUM_HEADS, Core, TimeBlock, channels_first
 
 
 class ReDimStage(Config):
@@ -314,7 +314,7 @@ class ReDimNet(nn.Module):
         if self.head is not None:
             x = self.head(x, self.head_norm)
         with no_autocast(x):
-            pooled = self.pooling(at_least_float32(x).transpose(1, 2))
+            pooled = self.pooling(channels_first(at_least_float32(x)))
             embedding = self.embedding(self.norm(pooled))
             return embedding if self.embedding_norm is None else self.embedding_norm(embedding)
 

@@ -39,7 +39,7 @@ from glottis.models.parts.aggregation import LayerAggregation
 from glottis.models.parts.maps import MapConv, Pointwise, num_groups
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
-from glottis.models.parts.sequences import NORM_EPS, NUM_HEADS, TimeBlock
+from glottis.models.parts.sequences import NORM_EPS, NUM_HEADS, TimeBlock, channels_first
 from glottis.models.redimnet import (
     Channels,
     GlobalContext,
@@ -293,12 +293,14 @@ class ReDimNet2(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         require_features(features, self.num_features, self.min_frames)
         x = self.aggregation(*self.outputs(features))
-        x = x.unflatten(2, (-1, self.inside)) if self.on_map else x  # (B, T, F, C) or (B, T, F C)
+        if self.on_map:
+            x = x.unflatten(2, (-1, self.inside))  # (B, T, F, C)
         if self.head is not None:
             x = self.head(x)
+        if self.on_map:
+            x = x.transpose(2, 3).flatten(2)  # channel by channel
         with no_autocast(x):
-            x = at_least_float32(x)
-            x = x.permute(0, 3, 2, 1).flatten(1, 2) if self.on_map else x.transpose(1, 2)
+            x = channels_first(at_least_float32(x))
             embedding = self.embedding(self.norm(self.pooling(x)))
             return embedding if self.embedding_norm is None else self.embedding_norm(embedding)
 

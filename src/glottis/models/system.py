@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glottis import audio
@@ -85,6 +86,11 @@ class Model(nn.Module):
         return self.network(wave if self.frontend is None else self.frontend(wave), **drawn)
 
 
+def _heard(path: str | Path, sample_rate: int) -> NDArray[np.float32]:
+    """(S,) samples of a file; `AudioError` if there is nothing in it to judge."""
+    return audio.require_sound(audio.load(Path(path), sample_rate), path).samples
+
+
 class SpeakerModel(Model):
     """(B, S) waveform -> (B, D) embeddings, not normalised."""
 
@@ -99,7 +105,7 @@ class SpeakerModel(Model):
         result = torch.empty(len(paths), size)
         for start in range(0, len(paths), _FILES_AT_ONCE):
             some = paths[start : start + _FILES_AT_ONCE]
-            clips = [audio.load(Path(path), self.sample_rate).samples for path in some]
+            clips = [_heard(path, self.sample_rate) for path in some]
             lengths = [len(clip) for clip in clips]
             outputs = infer(
                 self, lengths, clips.__getitem__, window=self.window, device=self.device
@@ -124,7 +130,7 @@ class SpoofModel(Model):
         The file is cut into consecutive windows of the model's length; a rest of at least half a
         window counts as one more (repeated to the full length), a shorter one is left out.
         """
-        clip = audio.load(Path(path), self.sample_rate).samples
+        clip = _heard(path, self.sample_rate)
         pieces = segments(clip, self.window.samples(len(clip), self))
         outputs = infer(
             self,

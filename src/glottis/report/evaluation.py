@@ -10,7 +10,10 @@ from glottis.score.checkpoint import Evaluated
 
 
 def write_report(folder: Path, done: Evaluated, *, title: str = "") -> None:
-    """Write the numbers and the figures of an evaluation into ``folder``."""
+    """Write the numbers and the figures of an evaluation into ``folder``.
+
+    Where there are too few voices for an EER, the figures show the shapes and no number either.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     result = done.result
     name = title or f"{Path(str(result.data['file'])).name} ({result.data['role']})"
@@ -19,12 +22,19 @@ def write_report(folder: Path, done: Evaluated, *, title: str = "") -> None:
     first, second = done.scores[done.positive], done.scores[~done.positive]
     classes = SPEAKER_CLASSES if result.task == "speaker" else SPOOF_CLASSES
     label = result.run_id or "model"
-    det_curve(folder / "det.png", {label: (first, second)}, title=name, classes=classes)
+    eer = result.metrics["eer"]
+    det_curve(
+        folder / "det.png",
+        {label: (first, second)},
+        title=name,
+        classes=classes,
+        captions={label: eer.method if eer.value is None else f"EER {eer.text(percent=True)}"},
+    )
     score_histogram(
         folder / "scores.png",
         first,
         second,
-        threshold=result.thresholds["eer"],
+        threshold=None if eer.value is None else result.thresholds["eer"],
         title=name,
         classes=classes,
     )

@@ -7,6 +7,7 @@ bytes for the same input.  Rates are fractions in the arguments and percent on t
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,10 +49,12 @@ def det_curve(
     *,
     title: str = "",
     classes: Classes = SPEAKER_CLASSES,
+    captions: Mapping[str, str] | None = None,
 ) -> None:
     """Miss rate against false-accept rate on normal-deviate axes, one line per system.
 
     systems: name -> (scores of the first class, scores of the second).  The dot is the EER.
+    captions: name -> what the legend says of a system in place of its EER.
     Source: A. Martin et al., "The DET curve in assessment of detection task performance",
     Eurospeech 1997.
     """
@@ -64,13 +67,15 @@ def det_curve(
         rates = Sample(trials.corners()).rates
         value, _ = crossing(rates)
         counts = f"{trials.sizes[0]:,} {classes[0]}, {trials.sizes[1]:,} {classes[1]}"
+        shown = (captions or {}).get(name, f"EER {100 * value:.2f} %")
+        outside = "" if 0 < value < 1 else "; the curve is beyond the frame"
         colour = COLOURS[index % len(COLOURS)]
         axes.plot(
             *_deviates(rates, trials.sizes),
             color=colour,
             linestyle=STYLES[index // len(COLOURS) % len(STYLES)],
             linewidth=1.8,
-            label=f"{name}: EER {100 * value:.2f} % (n = {counts})",
+            label=f"{name}: {shown} (n = {counts}{outside})",
         )
         if 0 < value < 1:
             axes.plot(ndtri(value), ndtri(value), "o", color=colour, markersize=6)
@@ -89,7 +94,7 @@ def det_curve(
     axes.set_aspect("equal")
     axes.set_xlabel(f"{classes[1]} accepted (%)")
     axes.set_ylabel(f"{classes[0]} missed (%)")
-    axes.set_title(title or "Detection error trade-off")
+    axes.set_title(_title(title or "Detection error trade-off", 60))
     figure.legend(loc="outside lower center", fontsize=9)
     _save(figure, path)
 
@@ -135,7 +140,7 @@ def score_histogram(
         )
     axes.set_xlabel(unit)
     axes.set_ylabel("density")
-    axes.set_title(title or "Scores")
+    axes.set_title(_title(title or "Scores", 68))
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     _save(figure, path)
 
@@ -181,7 +186,7 @@ def training_curves(
         axes.legend(fontsize=8)
     for axes in figure.axes[len(wanted) :]:
         axes.set_visible(False)
-    figure.suptitle(title or "Training")
+    figure.suptitle(_title(title or "Training", 50 * columns))
     _save(figure, path)
 
 
@@ -212,6 +217,11 @@ def _deviates(rates: Rates, sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndar
     false_accept = np.clip(rates.false_accept, edge, 1 - edge)
     miss = np.clip(rates.miss, edge, 1 - edge)
     return ndtri(false_accept), ndtri(miss)
+
+
+def _title(text: str, width: int) -> str:
+    """Lines that fit above the figure."""
+    return "\n".join(textwrap.wrap(text, width))
 
 
 def _figure(width: float, height: float, panels: tuple[int, int] = (1, 1)) -> tuple[Figure, Axes]:

@@ -23,6 +23,7 @@ from glottis.score.evaluate import (
 )
 from glottis.score.from_files import ScoreReport, metrics_from_files
 from glottis.score.intervals import Measured, measure
+from glottis.score.key_files import read_speakers
 from glottis.score.layouts import ScoreTable, read_scores
 from glottis.score.parts import Resampled
 from glottis.score.rates import Rates, rates
@@ -89,6 +90,7 @@ __all__ = [
     "min_tdcf",
     "rates",
     "read_scores",
+    "read_speakers",
     "resolve_checkpoint",
     "sasv_eer",
     "sasv_voices",

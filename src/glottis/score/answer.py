@@ -1,11 +1,14 @@
 """Answers about files: the score, the threshold it is compared with, and what speaks against it.
 
+A file that holds nothing to judge (digital silence, less than 0.1 s) is refused: a model gives
+a number for it, and the number says nothing.
 The threshold is the one at the equal error rate of the development trials, stored in the card of
 the checkpoint; a model without it (imported weights) gives scores and no decision.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +20,9 @@ from glottis import audio
 from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.score.embed import Embeddings
+from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (files done, all files)."""
@@ -89,7 +95,7 @@ def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
     """Compare two audio files."""
     model, threshold, development = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
-    notes = [*_notes(first), *_notes(second)]
+    notes = [*_judgeable(first), *_judgeable(second)]
     a, b = model.embed([first, second])
     score = float(a @ b)
     return Verification(
@@ -106,7 +112,7 @@ def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
 def detect_files(
     checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
 ) -> list[Detection]:
-    """Judge each audio file."""
+    """Judge each audio file; one that cannot be judged is an `AudioError`, and nothing is said."""
     model, threshold, development = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
     meaning = (
@@ -116,16 +122,17 @@ def detect_files(
     )
     answers = []
     for path in files:
+        notes = _judgeable(path)
         found = model.detect(path)
         answers.append(
             Detection(
                 file=str(path),
                 score=found.score,
-                threshold=None if threshold is None else round(threshold, 3),
+                threshold=threshold,
                 decision=_decide(found.score, threshold, "bonafide", "spoof"),
                 segments=len(found.segment_scores),
                 meaning=meaning,
-                notes=tuple(_notes(path)),
+                notes=tuple(notes),
             )
         )
         if progress is not None:
@@ -139,7 +146,8 @@ def embed_files(
     dim: int | None = None,
     progress: Progress | None = None,
 ) -> Embeddings:
-    """Unit-length embeddings of audio files, keyed by their paths."""
+    """Unit-length embeddings of audio files, keyed by their paths; what is odd about a file is
+    logged."""
     for path in files:
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # bytes that are no text
             raise DataError(
@@ -152,6 +160,8 @@ def embed_files(
     parts = []
     for start in range(0, len(files), FILES_AT_ONCE):
         some = list(files[start : start + FILES_AT_ONCE])
+        for note in (note for path in some for note in _judgeable(path)):
+            _log.warning("%s", note)
         parts.append(model.embed(some, dim=dim).numpy().astype(np.float32))
         if progress is not None:
             progress(start + len(some), len(files))
@@ -169,7 +179,12 @@ def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float
         )
     development = card["extra"].get("development") or {}
     threshold = development.get("threshold")
-    return model, threshold, development.get("text", "unknown development data")
+    text = development.get("text", "unknown development data")
+    data = card["extra"].get("data") or {}
+    sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
+    if set(sources) == {SYNTHETIC_SOURCE}:
+        text = f"{text}; {SYNTHETIC}"
+    return model, threshold, text
 
 
 def _decide(score: float, threshold: float | None, above: str, below: str) -> str | None:
@@ -178,8 +193,9 @@ def _decide(score: float, threshold: float | None, above: str, below: str) -> st
     return above if score >= threshold else below
 
 
-def _notes(path: Path) -> list[str]:
-    clip = audio.decode(path)
+def _judgeable(path: Path) -> list[str]:
+    """What to know about a recording; `AudioError` if there is nothing in it to judge."""
+    clip = audio.require_sound(audio.decode(path), path)
     notes = [f"{path}: {warning}" for warning in clip.warnings]
     if clip.duration_s < SHORT_SECONDS:
         notes.append(f"{path}: only {clip.duration_s:.2f} s of audio; expect more errors")

@@ -7,7 +7,7 @@ report.result.to_markdown()
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from glottis.data import EvaluationProtocol, EvaluationTrials
-from glottis.errors import ResultError
-from glottis.score._checks import FloatArray, listed
+from glottis.data import EvaluationProtocol, EvaluationTrials, require_protocol, require_trials
+from glottis.errors import ConfigError, ResultError
+from glottis.score._checks import FloatArray, checked_scores, listed
 from glottis.score.evaluate import evaluate_sasv, evaluate_speaker, evaluate_spoof
-from glottis.score.key_files import Key, read_key
+from glottis.score.key_files import TRACK2, Key, read_key
 from glottis.score.layouts import ScoreTable, read_scores
 from glottis.score.parts import Resampled
 from glottis.score.results import Result
@@ -75,20 +75,29 @@ def metrics_from_files(
     scores of the same corpus (``id target|nontarget|spoof score``), for t-DCF.  layout: of the
     score file, where it cannot be told.  subset: of an ASVspoof 2021 key; None = "eval", its
     official one.  allow_extra: scores of trials that the key does not have are left out.
-    speakers: utterance -> speaker, for intervals over speakers.
+    speakers: utterance -> speaker, for intervals over speakers (`read_speakers` reads a table);
+    they replace those of a protocol.
     Raises `ResultError` if a trial has no score, or if there is no key at all.
     """
     table = read_scores(scores, layout)
     remarks = [f"{scores}: {len(table):,} scores, layout {table.layout}"]
     _refuse_asv(table)
+    checked_scores(table.scores, "trial")  # first: NaN differs from itself
     if key is not None:
         _refuse_contradictions(table)
         truth = read_key(key, subset)
+        _refuse_wrong(truth)
         remarks += truth.remarks
         values, extra = _join(table, truth, allow_extra)
         if extra:
             remarks.append(f"{extra:,} scores of trials that the key does not have were left out")
         _same_labels(table, truth)
+    elif subset is not None or allow_extra:
+        raise ConfigError(
+            "a subset, or extra scores, were named without a key",
+            why="both say which trials of a key are measured",
+            fix="give the key with --key, or leave --subset and --allow-extra out",
+        )
     elif table.key is not None:
         truth, values = _own_key(table), table.scores
         remarks += _repeated(table)
@@ -102,6 +111,9 @@ def metrics_from_files(
     data, how = truth.data, how or Resampled()
     result: Result
     if isinstance(data, EvaluationProtocol):
+        if speakers is not None:
+            names = np.array(_speakers(data.utterance.tolist(), speakers), dtype=object)
+            data = replace(data, speaker=names)
         result = evaluate_spoof(values, data, asv=rates, calibrated=calibrated, how=how)
     else:
         if rates is not None:
@@ -110,11 +122,13 @@ def metrics_from_files(
                 why="t-DCF measures a countermeasure beside a verification system",
                 fix="give countermeasure scores first, or leave --asv out",
             )
-        names = None if speakers is None else _speakers(data, speakers)
+        voices = None if speakers is None else _speakers(data.keys.tolist(), speakers)
         if data.spoof.any():
-            result = evaluate_sasv(values, data, names, how=how)
+            if voices is None and truth.layout == TRACK2:
+                voices = data.keys.tolist()  # its enrolment side is the speaker
+            result = evaluate_sasv(values, data, voices, how=how)
         else:
-            result = evaluate_speaker(values, data, names, calibrated=calibrated, how=how)
+            result = evaluate_speaker(values, data, voices, calibrated=calibrated, how=how)
     return ScoreReport(result, table.layout, truth.layout, tuple(remarks))
 
 
@@ -132,6 +146,14 @@ def _refuse_asv(table: ScoreTable) -> None:
             why="it says nothing about a countermeasure, and its ids do not name trials",
             fix="give it with --asv beside the scores of a countermeasure",
         )
+
+
+def _refuse_wrong(truth: Key) -> None:
+    """A key with one class, or whose lines contradict each other (rule P7)."""
+    if isinstance(truth.data, EvaluationProtocol):
+        require_protocol(truth.data)
+    else:
+        require_trials(truth.data)
 
 
 def _refuse_contradictions(table: ScoreTable) -> None:
@@ -179,7 +201,7 @@ def _join(table: ScoreTable, truth: Key, allow_extra: bool) -> tuple[FloatArray,
             f"{len(strangers)} of {len(own)} scores are of trials that the key does not have: "
             f"{listed(strangers)}",
             why="the key may belong to another list",
-            fix="give the key of this list, or allow extra scores by name (allow_extra)",
+            fix="give the key of this list, or leave extra scores out with --allow-extra",
             rule="E1",
         )
     return table.scores[np.asarray(found.to_numpy(), np.int64)], len(strangers)
@@ -227,12 +249,12 @@ def _asv(path: str | Path) -> AsvRates:
     return asv_rates(*groups)
 
 
-def _speakers(trials: EvaluationTrials, speakers: Mapping[str, str]) -> list[str]:
-    unknown = [str(name) for name in trials.keys if name not in speakers]
+def _speakers(utterances: list[str], speakers: Mapping[str, str]) -> list[str]:
+    unknown = [name for name in utterances if name not in speakers]
     if unknown:
         raise ResultError(
-            f"{len(unknown)} utterances have no speaker: {listed(unknown)}",
+            f"{len(unknown)} of {len(utterances)} utterances have no speaker: {listed(unknown)}",
             why="an interval over speakers needs every speaker",
             fix="give the manifest of this corpus, or none (trial bootstrap)",
         )
-    return [speakers[name] for name in trials.keys]
+    return [speakers[name] for name in utterances]

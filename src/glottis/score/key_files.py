@@ -1,4 +1,5 @@
-"""The truth for a score file: a trial list, a protocol, or an ASVspoof 5 key with a header."""
+"""The truth for a score file: a trial list, a protocol, or an ASVspoof 5 key with a header; and
+who speaks, from a table."""
 
 from __future__ import annotations
 
@@ -12,10 +13,12 @@ from glottis.data import EvaluationProtocol, EvaluationTrials, Manifest
 from glottis.data._lines import Lines, read_lines
 from glottis.data.labels import BONAFIDE, canonical_labels
 from glottis.data.protocols import LAYOUTS as PROTOCOL_LAYOUTS
-from glottis.errors import DataError
+from glottis.errors import ConfigError, DataError
 
 TEXT = pa.large_string()
 OFFICIAL_SUBSET = "eval"
+TRACK2 = "asvspoof5_track2"
+TABLES = (".csv", ".parquet")
 _KINDS = ("nontarget", "target", "spoof")
 _TRACK1 = ("filename", "cm-label")
 _TRACK2 = ("spk", "filename", "cm-label", "asv-label")
@@ -50,7 +53,7 @@ def read_key(path: str | Path, subset: str | None = None) -> Key:
     subset: of a key that has several (ASVspoof 2021); None = the official one, "eval".
     """
     path = Path(path)
-    if path.suffix.lower() in (".csv", ".parquet"):
+    if path.suffix.lower() in TABLES:
         manifest = Manifest.read(path)
         return _of_protocol("manifest", EvaluationProtocol.from_manifest(manifest, str(path)), None)
     widths = {2, 3, 4, *(layout.columns for layout in PROTOCOL_LAYOUTS)}
@@ -59,6 +62,8 @@ def read_key(path: str | Path, subset: str | None = None) -> Key:
     first = tuple(str(column[0].as_py()).lower() for column in lines.columns)
     if first == _TRACK1:
         return _of_protocol("asvspoof5_track1", _headed(lines, None, 0, 1), subset)
+    if subset is not None and (first == _TRACK2 or width == 3):
+        raise ConfigError(f"the trial list {path} has no subsets", fix="leave --subset out")
     if first == _TRACK2:
         return _track2(lines)
     if width == 3:
@@ -73,6 +78,33 @@ def read_key(path: str | Path, subset: str | None = None) -> Key:
         )
     layout = next(item.name for item in PROTOCOL_LAYOUTS if item.columns == width)
     return _of_protocol(layout, EvaluationProtocol.read(path), subset)
+
+
+def read_speakers(path: str | Path) -> dict[str, str]:
+    """Utterance -> speaker, from a manifest or from lines ``utterance speaker`` (Kaldi utt2spk).
+
+    A row of a manifest is known by its utterance and by its path.
+    """
+    path = Path(path)
+    if path.suffix.lower() in TABLES:
+        manifest = Manifest.read(path)
+        speaker, utterance = (manifest.column(name).tolist() for name in ("speaker", "utterance"))
+        pieces = "start_s" in manifest.columns  # of one file, perhaps of several speakers
+        keys = [*([] if pieces else manifest.column("path").tolist()), *utterance]
+        known = dict(zip(keys, [*([] if pieces else speaker), *speaker], strict=True))
+        known = {key: name for key, name in known.items() if name}
+        if not known:
+            raise DataError(
+                f"{path}: the column 'speaker' is empty",
+                fix="give a table that says who speaks, or leave --speakers out",
+            )
+        return known
+    lines = read_lines(path, "table of speakers", (2,))
+    utterances, speakers = (column.to_pylist() for column in lines.columns)
+    known = dict(zip(utterances, speakers, strict=True))
+    differ = pa.array([known[u] != s for u, s in zip(utterances, speakers, strict=True)])
+    lines.refuse(differ, "the utterance has another speaker elsewhere", "correct the table")
+    return known
 
 
 def _of_protocol(layout: str, protocol: EvaluationProtocol, subset: str | None) -> Key:
@@ -132,4 +164,4 @@ def _track2(lines: Lines) -> Key:
             )
         kinds.append(_KINDS.index(kind))
     trials = EvaluationTrials.from_pairs(speaker, utterance, kinds, str(lines.path))
-    return _of_trials("asvspoof5_track2", trials)
+    return _of_trials(TRACK2, trials)

@@ -8,6 +8,10 @@ from typing import Any
 
 from glottis.score.intervals import Measured
 
+SYNTHETIC = "SYNTHETIC: computer-made talkers; these numbers say nothing about people"
+"""What stands with every number of data whose source is `SYNTHETIC_SOURCE`."""
+SYNTHETIC_SOURCE = "synthetic"
+
 LABELS = {
     "eer": "EER",
     "min_dcf_0.01": "minDCF(0.01)",

@@ -95,13 +95,6 @@ def draw_talker(rng: np.random.Generator, name: str, gender: str) -> Talker:
     )
 
 
-def draw_talkers(rng: np.random.Generator, names: list[str]) -> tuple[Talker, ...]:
-    """Talkers with these names; genders alternate, so that every split is balanced."""
-    return tuple(
-        draw_talker(rng, name, GENDERS[index % len(GENDERS)]) for index, name in enumerate(names)
-    )
-
-
 def _bounded(rng: np.random.Generator, size: int | tuple[int, ...] | None = None) -> np.ndarray:
     """Standard normal, cut at 2.5: nobody has an impossible throat."""
     return np.asarray(np.clip(rng.standard_normal(size), -2.5, 2.5))

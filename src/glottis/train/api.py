@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from glottis.errors import ConfigError
+from glottis.errors import ConfigError, TrainingStopped
 from glottis.files import write_json
 from glottis.train import distributed
 from glottis.train.assemble import assemble
-from glottis.train.checkpoint import resumable
+from glottis.train.checkpoint import resumable, writing
 from glottis.train.engine import State, Trainer
 from glottis.train.recipe import Recipe
 
@@ -42,12 +42,11 @@ def train_recipe(
         trainer = assemble(recipe, out, resume=resume).trainer
         if trainer.run.primary:
             begin_log()
-        began = time.monotonic()
         try:
             state = trainer.train(_start(trainer, resume, checkpoint))
+            result = _finish(trainer, state)
         finally:
             trainer.trackers.close()
-        result = _finish(trainer, state, time.monotonic() - began)
     distributed.stop()
     return result
 
@@ -66,16 +65,20 @@ def _start(trainer: Trainer, resume: bool, checkpoint: Path | None) -> State:
         trainer.precision.device,
     )
     if source is None:
-        if resume:
+        if run.continues:
             log.info("nothing was saved yet: starting from the beginning")
-        trainer.run.forget_after(0)
+            run.resumed(0, None)
+        run.forget_after(0)
         return State()
     state = trainer.restore(source)
+    run.resumed(state.step, source)
+    if run.primary and state.step < phase.steps:
+        (run.folder / "finished.json").unlink(missing_ok=True)  # it went back
     log.info("continuing after step %d (%s)", state.step, source)
     return state
 
 
-def _finish(trainer: Trainer, state: State, seconds: float) -> dict[str, Any]:
+def _finish(trainer: Trainer, state: State) -> dict[str, Any]:
     run = trainer.run
     best = run.checkpoints.folder / "best"
     result = {
@@ -83,49 +86,75 @@ def _finish(trainer: Trainer, state: State, seconds: float) -> dict[str, Any]:
         "folder": str(run.folder),
         "steps": state.step,
         "epochs": round(state.step / trainer.phase.steps_per_epoch, 2),
-        "seconds": round(seconds, 1),
+        "seconds": round(state.seconds, 1),
         "best_step": state.best_step,
         "best_development": state.best,
         "checkpoint": str(best if best.exists() else run.checkpoints.folder / "latest"),
         "quarantined": len(trainer.quarantine.entries),
     }
     if run.primary:
-        write_json(run.folder / "finished.json", result)
-        log.info("finished after %d steps in %.0f s", state.step, seconds)
+        with writing("finished.json"):
+            write_json(run.folder / "finished.json", result)
+        log.info("finished after %d steps in %.0f s", state.step, state.seconds)
     return result
 
 
+class _LogFile(logging.FileHandler):
+    """``train.log``: a line that cannot be written stops the run, as any other lost record."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, encoding="utf-8")
+        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        with writing(self.baseFilename):
+            raise error
+
+    def end(self, reason: object, *, grade: int) -> None:
+        """The last line of a run that stopped; only here: whoever catches the error shows it."""
+        line = logging.LogRecord("glottis.train", grade, "", 0, "stopped: %s", (reason,), None)
+        with suppress(TrainingStopped):  # on a full disk the error itself has to do
+            self.handle(line)
+
+
 @contextmanager
-def _logged(out: Path) -> Iterator[Any]:
+def _logged(out: Path) -> Iterator[Callable[[], None]]:
     """Keep what is said; once the folder exists it goes to ``train.log``, from the first line."""
     root = logging.getLogger("glottis")
     level = root.level
     first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
-    root.setLevel(logging.INFO if first else logging.WARNING)
+    root.setLevel(logging.INFO if first else logging.ERROR)
     memory = logging.handlers.MemoryHandler(capacity=10**6, flushLevel=logging.CRITICAL + 1)
     root.addHandler(memory)
-    opened: list[logging.FileHandler] = []
+    opened: list[_LogFile] = []
 
     def begin() -> None:
-        handler = logging.FileHandler(out / "train.log", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        memory.setTarget(handler)
+        opened.append(_LogFile(out / "train.log"))
+        memory.setTarget(opened[0])
         memory.flush()
-        memory.capacity = 1  # from now on every line at once
-        opened.append(handler)
+        root.removeHandler(memory)
+        root.addHandler(opened[0])
 
     try:
         yield begin
-    except (Exception, KeyboardInterrupt) as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        grade = logging.WARNING if interrupted else logging.ERROR
-        reason = "interrupted" if interrupted else error
-        for handler in opened:  # only the file: whoever catches the error shows it
-            handler.handle(log.makeRecord(log.name, grade, "", 0, "stopped: %s", (reason,), None))
+    except KeyboardInterrupt:
+        for file in opened:
+            file.end("interrupted", grade=logging.WARNING)
+        raise
+    except Exception as error:
+        for file in opened:
+            file.end(error, grade=logging.ERROR)
         raise
     finally:
-        root.removeHandler(memory)
         root.setLevel(level)
+        for handler in (memory, *opened):
+            root.removeHandler(handler)
+        memory.setTarget(None)
         memory.close()
-        for handler in opened:
-            handler.close()
+        for file in opened:
+            with suppress(OSError):  # of a full disk, which has stopped the run already
+                file.close()

@@ -22,7 +22,7 @@ from glottis.data.loader import Loader, LoaderOptions
 from glottis.data.sampler import BalancedSampler, FlatSampler, GroupedSampler, Sampler
 from glottis.errors import ConfigError
 from glottis.losses import LOSSES, build_loss
-from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights
+from glottis.models import MODELS, SpeakerModel, SpoofModel, build_model, load_weights
 from glottis.rng import stream_key
 from glottis.train import distributed
 from glottis.train.checkpoint import read_weights
@@ -34,7 +34,7 @@ from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
 from glottis.train.recipe import BatchConfig, Recipe, expand
 from glottis.train.run import Run
-from glottis.train.runtime import pick_device, prepare_network, set_switches
+from glottis.train.runtime import automatic_workers, pick_device, prepare_network, set_switches
 from glottis.train.schedule import Schedule
 from glottis.train.task import Loss, Task
 from glottis.train.trackers import make_trackers
@@ -103,7 +103,9 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         card=_card(recipe, run, corpus, augmenter),
     )
     require_all_read(recipe)
-    watch = Watch(out, task.head, len(label_map), _checkpoint_bytes(task))
+    # a grouped loss chooses among the speakers of a batch
+    num_classes = recipe.batch.speakers or len(label_map)
+    watch = Watch(out, task.head, num_classes, _checkpoint_bytes(task))
     distributed.barrier()  # the folder is there, for all
     for guard in guards:
         guard.before_run(watch)
@@ -114,7 +116,13 @@ def _augmenter(recipe: Recipe, corpus: Corpus, device: torch.device) -> Augmente
     if not recipe.augment:
         return None
     context = AugmentContext(recipe.data.sample_rate, corpus.root, recipe.seed)
-    return build_augmenter(recipe.augment, context).to(device)
+    augmenter = build_augmenter(recipe.augment, context).to(device)
+    augmenter.require_fit(
+        task=recipe.task,
+        grouped=recipe.batch.utterances is not None,
+        features=MODELS.entry_of(recipe.model).target.input == "features",
+    )
+    return augmenter
 
 
 def _sampler(recipe: Recipe, labels: np.ndarray) -> Sampler:
@@ -126,13 +134,21 @@ def _sampler(recipe: Recipe, labels: np.ndarray) -> Sampler:
     assert size is not None
     if balanced:
         return BalancedSampler(labels, size, recipe.seed)
+    rest = len(labels) % size
+    if not drop_last and 0 < rest < distributed.world():
+        raise ConfigError(
+            f"the last batch of an epoch has {rest} clips for {distributed.world()} processes",
+            why="every process needs something to compute",
+            fix="set data.drop_last=true, or another batch.size",
+        )
     return FlatSampler(len(labels), size, recipe.seed, drop_last=drop_last)
 
 
 def _loader_options(recipe: Recipe) -> LoaderOptions:
     data = recipe.data
+    workers = data.workers
     return LoaderOptions(
-        workers=data.workers,
+        workers=automatic_workers() if workers is None else workers,
         prefetch=data.prefetch,
         pin_memory=data.pin_memory,
         persistent_workers=data.persistent_workers,
@@ -196,6 +212,12 @@ def _head(recipe: Recipe, model: SpeakerModel | SpoofModel, num_classes: int) ->
             else "set batch.size",
             rule="O13",
         )
+    if grouped and recipe.evaluate.dev_seen is not None:
+        raise ConfigError(
+            f"evaluate.dev_seen asks for a loss over classes; '{entry.name}' has none",
+            why="it compares the speakers of one batch with each other",
+            fix="leave evaluate.dev_seen out, or take a loss with classes",
+        )
     head: Loss = build_loss(recipe.loss, model.embedding_size, num_classes)
     return head
 
@@ -231,6 +253,7 @@ def _card(recipe: Recipe, run: Run, corpus: Corpus, augmenter: Augmenter | None)
         "run_id": run.run_id,
         "description": recipe.description,
         "identity": run.identity,
+        "resumes": run.resumes,
         "seed": recipe.seed,
         "data": corpus.summary(),
         "augment": augmenter.card() if augmenter else [],

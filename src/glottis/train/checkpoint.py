@@ -5,29 +5,48 @@
                                  state.pt           optimiser, loss head, counters: for resuming
     checkpoints/latest, best     links, replaced by rename
 
-A checkpoint is written under a temporary name, fsynced and renamed.  Nothing is unpickled:
+A checkpoint is written under a temporary name, fsynced and renamed; a write that fails (a full
+disk) stops the run and leaves the earlier checkpoints as they are.  Nothing is unpickled:
 ``state.pt`` is read with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from glottis.errors import ModelError
-from glottis.files import link, sync
+from glottis.errors import ModelError, ToolkitError, TrainingStopped
+from glottis.files import atomic_path, link, sync
 from glottis.models import SpeakerModel, SpoofModel, read_state, save_model
 from glottis.version import __version__
 
 log = logging.getLogger(__name__)
 
 STATE_FORMAT = 1  # raised when an older Glottis could misread a newer state
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """A write of the run: if the system refuses it (a full disk), the run stops (rule F9)."""
+    try:
+        yield
+    except (OSError, ToolkitError) as error:
+        cause = error.seen if isinstance(error, ToolkitError) else error.strerror or error
+        raise TrainingStopped(
+            f"{what} cannot be written: {cause}",
+            why="a run that cannot save its work would lose it; the saved checkpoints are intact",
+            fix="free some space (or repair the disk), then continue with --resume",
+            rule="F9",
+        ) from error
 
 
 class CheckpointFolder:
@@ -54,44 +73,84 @@ class CheckpointFolder:
         step: int,
         best: bool,
     ) -> Path:
-        """Write ``step-NNNNNNNN`` and move the links; returns its path."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Write ``step-NNNNNNNN`` and move the links; returns its path.
+
+        Raises TrainingStopped if it cannot be written; nothing half-written stays.
+        """
         name = f"step-{step:08d}"
         final = self.folder / name
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
-        temporary.mkdir()
-        save_model(model, temporary, card)
-        torch.save(
-            {"format": STATE_FORMAT, "glottis": __version__, **state}, temporary / "state.pt"
-        )
-        sync(temporary / "state.pt")
-        sync(temporary)
+        with writing(f"the checkpoint of step {step}"):
+            try:
+                self._write(temporary, model, state, card)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)  # its space is needed now
+                raise
+            self._put(temporary, final)
+            if best:
+                link(self.folder / "best", name)
+            link(self.folder / "latest", name)
+            self._prune(final)
+        return final
+
+    def _write(
+        self,
+        folder: Path,
+        model: SpeakerModel | SpoofModel,
+        state: dict[str, Any],
+        card: dict[str, Any],
+    ) -> None:
+        folder.mkdir(parents=True)
+        save_model(model, folder, card)
+        # through memory: torch's own writer hides why the disk refused
+        buffer = io.BytesIO()
+        torch.save({"format": STATE_FORMAT, "glottis": __version__, **state}, buffer)
+        with atomic_path(folder / "state.pt") as path:
+            path.write_bytes(buffer.getbuffer())
+        sync(folder)
+
+    def _put(self, temporary: Path, final: Path) -> None:
         if final.exists():  # the same step again, after a resume from an earlier one
-            doomed = self.folder / f".{name}.old.{os.getpid()}.tmp"
+            doomed = final.with_name(f".{final.name}.old.{os.getpid()}.tmp")
             os.rename(final, doomed)
             os.rename(temporary, final)
             shutil.rmtree(doomed)
         else:
             os.rename(temporary, final)
         sync(self.folder)
-        if best:
-            link(self.folder / "best", name)
-        link(self.folder / "latest", name)
-        self._prune()
-        return final
 
     def complete(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
         return sorted(p for p in self.folder.glob("step-*") if (p / "state.pt").exists())
 
     def latest(self) -> Path | None:
-        """The newest complete checkpoint (by name: a kill can come between rename and link)."""
+        """The checkpoint that was written last: the link's, or (without one) the newest by name.
+
+        The two differ after a run went back to an earlier checkpoint, and after a kill between
+        rename and link; then one interval is made again, bit for bit.
+        """
+        linked = self.folder / "latest"
+        if (linked / "state.pt").exists():
+            return self.folder / linked.readlink().name
         complete = self.complete()
         return complete[-1] if complete else None
 
-    def _prune(self) -> None:
+    def holds(self, step: int) -> bool:
+        """Whether the checkpoint of this step is here and complete."""
+        return (self.folder / f"step-{step:08d}" / "state.pt").exists()
+
+    def point_best(self, step: int | None) -> None:
+        """Make ``best`` the one of this step (None: no link), after going back."""
+        if step is not None:
+            link(self.folder / "best", f"step-{step:08d}")
+        else:
+            (self.folder / "best").unlink(missing_ok=True)
+
+    def _prune(self, newest: Path) -> None:
+        """Keep ``keep`` up to the newest; later ones are those of a run that went back."""
         best = (self.folder / "best").resolve() if (self.folder / "best").exists() else None
-        for path in self.complete()[: -self.keep]:
+        made = [path for path in self.complete() if path.name <= newest.name]
+        for path in made[: -self.keep]:
             if path.resolve() != best:
                 doomed = path.with_name(f".{path.name}.old.{os.getpid()}.tmp")
                 os.rename(path, doomed)  # first out of sight: a kill leaves no half checkpoint

@@ -48,7 +48,7 @@ class Corpus:
             [str(p) for p in rows.column("path")],
             self.sample_rate,
             self.cache_mb,
-            _segments(rows),
+            rows.segments(),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -184,14 +184,3 @@ def read_names(path: Path) -> list[str]:
     if lines and len(lines[0].split()) == 2:
         return [line.split(maxsplit=1)[1].strip() for line in lines]
     return [str(u) for u in DevelopmentProtocol.read(path).utterance]
-
-
-def _segments(rows: Manifest) -> list[tuple[float, float] | None] | None:
-    """Parts of recordings, where the manifest has ``start_s`` and ``end_s`` (Kaldi segments)."""
-    if "start_s" not in rows.columns or "end_s" not in rows.columns:
-        return None
-    starts, ends = rows.column("start_s"), rows.column("end_s")
-    return [
-        None if np.isnan(a) or np.isnan(b) else (float(a), float(b))
-        for a, b in zip(starts, ends, strict=True)
-    ]

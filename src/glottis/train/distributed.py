@@ -18,6 +18,8 @@ from torch import Tensor, nn
 def start(device: torch.device) -> None:
     """Join the group that ``torchrun`` describes in the environment; nothing if it does not."""
     if "RANK" in os.environ and not dist.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # nccl moves objects through the current device
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
 
 
@@ -67,6 +69,15 @@ def mean(value: Tensor) -> Tensor:
     dist.all_reduce(value)
     mean: Tensor = value / world()
     return mean
+
+
+def gather_lists(items: list[Any]) -> list[Any]:
+    """The lists of all processes, joined in the order of their ranks (picklable items)."""
+    if world() == 1:
+        return items
+    parts: list[Any] = [None] * world()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
 
 
 class _Sum(torch.autograd.Function):

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from glottis.audio import Quarantine
+from glottis.audio import Broken, Quarantine
 from glottis.data.batch import Batch
 from glottis.data.loader import Loader
 from glottis.errors import ModelError
@@ -40,10 +40,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What selection sees: numbers for the log, and the one that chooses (lower is better)."""
+    """What selection sees: numbers for the log, and the one that chooses (lower is better).
+
+    selects: None where nothing was measured that may choose.
+    """
 
     values: dict[str, float]
-    selects: float
+    selects: float | None
     card: dict[str, Any]
 
 
@@ -70,15 +73,18 @@ class Phase:
 
 @dataclass
 class State:
-    """Where the run is: steps made, and the best evaluation so far."""
+    """Where the run is: steps made, the best evaluation so far, seconds that it took."""
 
     step: int = 0
     best: float | None = None
     best_step: int | None = None
     latest: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def update_best(self, evaluation: Evaluation) -> bool:
         """Whether this evaluation is the best; on a tie the earlier one stays."""
+        if evaluation.selects is None:
+            return False
         if self.best is not None and evaluation.selects >= self.best:
             return False
         self.best, self.best_step = evaluation.selects, self.step
@@ -100,6 +106,7 @@ class Trainer:
     trackers: Trackers
     quarantine: Quarantine
     card: dict[str, Any]
+    _unreported: list[Broken] = field(default_factory=list)
 
     def train(self, state: State) -> State:
         """From ``state`` to the last step of the phase."""
@@ -109,6 +116,7 @@ class Trainer:
         progress = Progress(state.step, phase.steps, phase.steps_per_epoch)
         batches = self.loader.batches(state.step, phase.steps)
         self.task.train()
+        began = time.monotonic() - state.seconds
         try:
             while state.step < phase.steps:
                 with window.waiting():
@@ -132,9 +140,11 @@ class Trainer:
                 if state.step % phase.log_every == 0 or saves:
                     self._log(state, window.read() | self._rates() | monitor.read(), progress)
                 best = evaluates and self._evaluate(state, progress)
+                state.seconds = time.monotonic() - began
                 if saves:
                     self.save(state, best=best)
                     window.restart()
+            state.seconds = time.monotonic() - began
         finally:
             progress.close()
         return state
@@ -143,11 +153,21 @@ class Trainer:
         return {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
 
     def _meet_broken(self, batch: Batch) -> None:
-        for broken in batch.broken:
+        """Note what a worker could not read; of several processes the first must hear of it."""
+        self._unreported += batch.broken
+        if distributed.world() == 1:
+            self._report_broken()
+
+    def _report_broken(self) -> None:
+        records, self._unreported = distributed.gather_lists(self._unreported), []
+        new = {r.utterance: r for r in records if r.utterance not in self.quarantine}
+        for broken in new.values():
             log.warning("%s cannot be read and is left out: %s", broken.utterance, broken.reason)
-        self.quarantine.add_records(batch.broken)
+        self.quarantine.add_records(new.values())
 
     def _log(self, state: State, values: dict[str, float], progress: Progress) -> None:
+        if distributed.world() > 1:
+            self._report_broken()
         epoch = state.step / self.phase.steps_per_epoch
         record = {"epoch": round(epoch, 4), **{f"train/{k}": v for k, v in values.items()}}
         self.run.log(state.step, record)
@@ -196,6 +216,7 @@ class Trainer:
             "best": state.best,
             "best_step": state.best_step,
             "latest": state.latest,
+            "seconds": state.seconds,
             "label_map": list(self.task.label_map),
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
@@ -216,8 +237,26 @@ class Trainer:
         self.task.head.load_state_dict(saved["head"])
         self.optim.load_state_dict(saved)
         self.precision.load_state_dict(saved["precision"])
+        if saved["run_id"] != self.run.run_id:
+            log.warning(
+                "%s is of run %s, this is run %s: recipe, data or code differ",
+                *(checkpoint, saved["run_id"], self.run.run_id),
+            )
+        best, best_step = saved["best"], saved["best_step"]
+        checkpoints = self.run.checkpoints
+        if best_step is not None and not checkpoints.holds(best_step):
+            log.warning(
+                "the best checkpoint so far (step %d) is not in %s: the best will be one of "
+                "those that follow",
+                *(best_step, checkpoints.folder),
+            )
+            best = best_step = None
+        distributed.barrier()  # all have looked
+        if self.run.primary:
+            checkpoints.point_best(best_step)
         self.run.forget_after(saved["step"])
-        return State(saved["step"], saved["best"], saved["best_step"], saved["latest"])
+        # files of earlier versions hold no seconds
+        return State(saved["step"], best, best_step, saved["latest"], saved.get("seconds", 0.0))
 
 
 class Window:

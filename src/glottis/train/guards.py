@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 class Watch:
     """What guards may look at.
 
-    folder: run folder.  head: the loss.  num_classes: K.  checkpoint_bytes: size of one, about.
+    folder: run folder.  head: the loss.  num_classes: K, or the speakers of a grouped
+    batch.  checkpoint_bytes: size of one, about.
     """
 
     folder: Path

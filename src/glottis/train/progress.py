@@ -26,7 +26,6 @@ class Progress:
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.began = time.monotonic()
-        self._paused = 0.0
         self._last_plain = float("-inf")
         self._width = 0
 

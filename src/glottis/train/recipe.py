@@ -55,8 +55,9 @@ class DataConfig(Config):
     """Leave out the incomplete batch at the end of an epoch."""
     cache_mb: Annotated[float, SpeedOnly] = Field(0.0, ge=0)
     """Memory for decoded clips, per worker (without a store)."""
-    workers: Annotated[int, SpeedOnly] = Field(2, ge=0)
-    """Worker processes that make training batches; 0 = in the main process."""
+    workers: Annotated[int | None, SpeedOnly] = Field(None, ge=0)
+    """Worker processes that make training batches; 0 = in the main process.  Leave it out for one
+    per core that this process may use, four at most."""
     evaluation_workers: Annotated[int, SpeedOnly] = Field(0, ge=0)
     """Threads that read clips ahead of the network during evaluation; 0 = none."""
     prefetch: Annotated[int, SpeedOnly] = Field(4, ge=1)

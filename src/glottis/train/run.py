@@ -1,6 +1,6 @@
 """The run folder: identity, resolved recipe, metrics, log, checkpoints.
 
-recipe.yaml     the resolved recipe          run.json       identity, versions, hashes
+recipe.yaml     the resolved recipe          run.json       identity, versions, hashes, resumes
 metrics.jsonl   the source of truth          train.log      everything that was said
 checkpoints/    see `checkpoint`             quarantine.jsonl  broken files
 """
@@ -24,7 +24,7 @@ import glottis
 from glottis.config import differences, fingerprint, identity_tree, to_yaml
 from glottis.errors import ConfigError
 from glottis.files import write_json, write_text
-from glottis.train.checkpoint import CheckpointFolder
+from glottis.train.checkpoint import CheckpointFolder, writing
 from glottis.train.recipe import Recipe
 from glottis.version import __version__
 
@@ -45,6 +45,8 @@ class Run:
     """One run folder.
 
     A folder that holds another run is refused (rule C9); one that holds this run needs ``resume``.
+    A resumed run keeps its id and the moment of its first start; each continuation is added to
+    ``resumes`` in ``run.json``, with its own code and versions.
     data_hashes: sha256 of every list and table that goes into the run, unedited.
     """
 
@@ -64,16 +66,50 @@ class Run:
         self.identity = identity
         self.checkpoints = CheckpointFolder(folder / "checkpoints", recipe.checkpoint.keep)
         self._tree = json.loads(json.dumps(identity_tree(recipe)))
-        self._check_folder(resume)
+        self.card = self._card(recipe.description)
+        earlier = self._check_folder(resume)
+        self.continues = resume and earlier is not None
+        if earlier is not None and resume:
+            self._take_over(earlier)
         if not primary:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self.checkpoints.clean()
         write_text(folder / "recipe.yaml", to_yaml(recipe))
-        write_json(folder / "run.json", self._card(recipe.description))
+        write_json(folder / "run.json", self.card)
+
+    @property
+    def resumes(self) -> list[dict[str, Any]]:
+        """The continuations of this run so far, oldest first."""
+        resumes: list[dict[str, Any]] = self.card["resumes"]
+        return resumes
+
+    def resumed(self, step: int, checkpoint: Path | None) -> None:
+        """Write down that the run goes on after ``step`` (None: nothing had been saved)."""
+        self.resumes.append(
+            {
+                "resumed": _now(),
+                "step": step,
+                "checkpoint": None if checkpoint is None else str(checkpoint),
+                "code": code_hash(),
+                "glottis": __version__,
+                "torch": torch.__version__,
+                "command": " ".join(sys.argv),
+            }
+        )
+        if self.primary:
+            write_json(self.folder / "run.json", self.card)
+
+    def _take_over(self, earlier: dict[str, Any]) -> None:
+        """Be the run that ``earlier`` describes; what was never saved is begun by this code."""
+        kept = {"started": earlier["started"], "resumes": earlier.get("resumes", [])}
+        if self.checkpoints.latest() is None:
+            self.card |= kept
+            return
+        self.card = earlier | kept
+        self.run_id, self.identity = earlier["run_id"], earlier["identity"]
 
     def _card(self, description: str) -> dict[str, Any]:
-        started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         return {
             "run_id": self.run_id,
             "description": description,
@@ -90,14 +126,16 @@ class Run:
                 "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             },
             "command": " ".join(sys.argv),
-            "started": started,
+            "started": _now(),
+            "resumes": [],
         }
 
-    def _check_folder(self, resume: bool) -> None:
+    def _check_folder(self, resume: bool) -> dict[str, Any] | None:
+        """The card of the run in the folder, if there is one and it may go on."""
         path = self.folder / "run.json"
         if not path.exists():
-            return
-        old = json.loads(path.read_text())
+            return None
+        old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         changes = differences(old["recipe"], self._tree)
         if changes:
             raise ConfigError(
@@ -121,6 +159,7 @@ class Run:
                 fix="continue it with --resume, or choose another --out",
                 rule="C9",
             )
+        return old
 
     def forget_after(self, step: int) -> None:
         """Drop metric lines of steps after ``step``: the resumed run makes them again."""
@@ -142,7 +181,8 @@ class Run:
         if not self.primary:
             return
         record = {"step": step, **{key: _plain(value) for key, value in values.items()}}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "metrics.jsonl"
+        with writing(str(path)), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
 
@@ -150,6 +190,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _processor() -> str:

@@ -19,6 +19,8 @@ from glottis.train.recipe import RuntimeConfig
 
 log = logging.getLogger(__name__)
 
+MOST_WORKERS = 4
+
 
 def pick_device(name: str) -> torch.device:
     """``auto`` = cuda, else mps, else cpu; an unavailable device is an error, not a fallback."""
@@ -42,6 +44,22 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"there are {torch.cuda.device_count()} GPUs, no '{name}'")
     return device
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on: a container or ``taskset`` may leave it only some."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def automatic_workers() -> int:
+    """Data workers when the recipe names no number: one per core, MOST_WORKERS at most.
+
+    The processes that ``torchrun`` starts on one machine share its cores.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(MOST_WORKERS, usable_cores() // processes))
 
 
 def set_switches(config: RuntimeConfig, device: torch.device) -> None:

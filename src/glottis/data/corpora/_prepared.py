@@ -146,7 +146,7 @@ class Reading:
         """Note a number beside the publisher's."""
         self.counts.append(Count(what, found, published))
 
-    def count_splits(self, published: Mapping[str, int] = {}) -> None:
+    def count_splits(self, published: Mapping[str, int] | None = None) -> None:
         """Note the clips of each split and in all."""
         splits = self.columns.get("split", [])
         for name in dict.fromkeys(splits):

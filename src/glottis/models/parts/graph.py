@@ -1,10 +1,10 @@
 """Graph attention over a fully connected graph, without the (B, N, N, D) tensor of pairs.
 
 Jung et al., "AASIST: audio anti-spoofing using integrated spectro-temporal graph attention
-networks", ICASSP 2022.  The weight between two nodes depends on their
-element-wise product, hence w . tanh(W (x_i * x_j) + b) is the same for (i, j) and (j, i): only the
-N (N + 1) / 2 pairs with i <= j are computed, and each feeds both entries of the map.  This is
-exact, gradients included, and halves the work and the memory.
+networks", ICASSP 2022.  The weight between two nodes depends on their element-wise product, hence
+w . tanh(W (x_i * x_j) + b) is the same for (i, j) and (j, i): only the N (N + 1) / 2 pairs with
+i <= j are computed, and each feeds both entries of the map.  This is exact, gradients included,
+and halves the work and the memory.
 
 Shapes: B batch, N nodes, D size of a node, K size of a node after the layer, P pairs.
 """
@@ -111,6 +111,7 @@ class HeterogeneousGraphAttention(nn.Module):
         return y[:, :num_temporal], y[:, num_temporal:], self._update(x, master)
 
     def _pair_map(self, x: Tensor, num_temporal: int) -> Tensor:
+        """Scores of all pairs of (B, N1 + N2, D) nodes, the temporal ones first -> (B, N, N)."""
         weight = torch.cat(
             [self.pair_weight_temporal, self.pair_weight_cross, self.pair_weight_spectral], dim=1
         )
@@ -120,6 +121,7 @@ class HeterogeneousGraphAttention(nn.Module):
         return spread(scores.flatten(1), 3 * position + kind)
 
     def _update(self, x: Tensor, master: Tensor) -> Tensor:
+        """The master node after it has listened to all nodes x (B, N, D) -> (B, 1, K)."""
         scores = torch.tanh(self.master_pair_projection(x * master)) @ self.master_weight
         attention = torch.softmax(scores / self.temperature, dim=1)  # (B, N, 1)
         heard = attention.transpose(1, 2) @ x

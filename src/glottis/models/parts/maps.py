@@ -79,23 +79,24 @@ class MapConv(nn.Conv2d):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2) if stride == (1, 1) else (0, 0)
+        edges = (kernel[0] // 2, kernel[1] // 2) if stride == (1, 1) else (0, 0)
         super().__init__(
-            in_channels, channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias
+            in_channels, channels, kernel, stride=stride, padding=edges, groups=groups, bias=bias
         )
+        self.edges = edges
 
     def forward(self, x: Tensor, norm: nn.BatchNorm2d | None = None) -> Tensor:
         """norm: the batch norm that follows, if any."""
         weight, bias = self.weight, self.bias
         if norm is not None and not norm.training:
             weight, bias = folded(weight, bias, norm)
-        (bins, frames), (above, before) = self.stride, self.padding
+        bins, frames = self.stride
         y = functional.conv2d(
             x.permute(0, 3, 1, 2),
             weight.transpose(2, 3),  # stored as published: (F, T)
             bias,
             stride=(frames, bins),
-            padding=(before, above),
+            padding=(self.edges[1], self.edges[0]),
             groups=self.groups,
         ).permute(0, 2, 3, 1)
         return normed(norm, y) if norm is not None and norm.training else y

@@ -22,13 +22,14 @@ class Shortcut(nn.Sequential):
     """norm(conv 1x1) where a block changes channels or rate: (B, C, F, T) -> (B, C', F', T')."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
-            nn.BatchNorm2d(channels),
-        )
+        conv = nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False)
+        norm = nn.BatchNorm2d(channels)
+        super().__init__(conv, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         conv, norm = self
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
         return conv_norm(x, conv, norm)
 
 

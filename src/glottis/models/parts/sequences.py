@@ -9,8 +9,9 @@ Shapes: B batch, T frames, C channels, H hidden channels.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,6 +22,29 @@ Core = Literal["att", "conv+att"]
 NORM_EPS = 1e-6
 NUM_HEADS = 4
 _KERNELS = (7, 19, 31, 59)  # frames seen by the four convolutions of "conv+att"
+
+
+class _RowGradient(torch.autograd.Function):
+    """x itself, whose gradient is put into the order of (B, T, C) whatever order it comes in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.contiguous()
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """(B, T, C) -> (B, C, T), a view.
+
+    The gradient of layers behind it comes back as (B, C, T) in memory; left so, every sum and
+    product it meets on its way through the stages would run across that order.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        x = _RowGradient.apply(x)
+    return x.transpose(1, 2)
 
 
 class TimeConv(nn.Conv2d):
