@@ -26,7 +26,7 @@ class Cepstra(FrontEnd):
         num_coefficients: int,
         delta_orders: int,
     ) -> None:
-        super().__init__(config, num_features=num_coefficients * (delta_orders + 1))
+        super().__init__(config, num_coefficients * (delta_orders + 1), config.window_samples)
         self.bank = bank
         cosines = cosine_matrix(num_coefficients, len(bank.filters))
         self.register_buffer("cosines", table(cosines), persistent=False)

@@ -21,17 +21,22 @@ Precision = Literal["single", "double"]
 _VARIANCE_EPS = 1e-5  # the instance norm of the published ResNetSE34L checkpoints
 
 
-class FrontEndConfig(Config):
+class TimingConfig(Config):
     """What every front end is told; lengths are samples, so it means one thing at one rate."""
 
     sample_rate: int = Field(16000, ge=1000)
     """Samples per second of the waveforms."""
-    window_samples: int = Field(400, ge=16)
-    """Length of the analysis window."""
     hop_samples: int = Field(160, ge=1)
     """Samples from one frame to the next."""
     normalise: Normalise = "none"
     """Over time, per feature: nothing, minus the mean (CMN), or mean 0 and variance 1."""
+
+
+class FrontEndConfig(TimingConfig):
+    """A front end with one window for all features."""
+
+    window_samples: int = Field(400, ge=16)
+    """Length of the analysis window."""
 
 
 class Tables(nn.Module):
@@ -55,14 +60,17 @@ class FrontEnd(Tables):
     them is cast to half precision.
 
     num_features: F.  sample_rate: of the waveforms.  hop_samples: from one frame to the next.
-    min_samples: the shortest input, one window: of less most would be padding.
+    min_samples: the shortest input, mostly one window: of less most would be padding.
+    first_centre: the sample in the middle of frame 0; frame t lies t * hop_samples later.
     """
 
-    def __init__(self, config: FrontEndConfig, num_features: int) -> None:
+    first_centre = 0
+
+    def __init__(self, config: TimingConfig, num_features: int, min_samples: int) -> None:
         super().__init__()
-        self.config = config
+        self.config: Config = config
         self.num_features, self.sample_rate = num_features, config.sample_rate
-        self.hop_samples, self.min_samples = config.hop_samples, config.window_samples
+        self.hop_samples, self.min_samples = config.hop_samples, min_samples
         self.normalise: Normalise = config.normalise
 
     def num_frames(self, num_samples: int) -> int:

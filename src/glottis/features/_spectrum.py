@@ -15,11 +15,11 @@ from torch.nn import functional
 from glottis.errors import ConfigError
 from glottis.features._filters import Array, window_table
 from glottis.features._frontend import FrontEndConfig, Precision, Tables
+from glottis.features._logarithm import Log as Log
+from glottis.features._logarithm import Logarithm, LogConfig
 
-Log = Literal["natural", "log10", "db", "none"]
 
-
-class SpectrumConfig(FrontEndConfig):
+class SpectrumConfig(FrontEndConfig, LogConfig):
     """Frames, spectrum and logarithm."""
 
     fft_size: int = Field(512, ge=16)
@@ -34,14 +34,6 @@ class SpectrumConfig(FrontEndConfig):
     """Lower edge of the first filter."""
     high_hz: float = Field(8000.0, gt=0.0)
     """Upper edge of the last filter."""
-    log: Log = "natural"
-    """Natural logarithm, base 10, decibel, or none (the energies plus log_floor)."""
-    log_floor: float = Field(1e-6, ge=0.0)
-    """Added to the energies (natural, log10, none) or the least energy (db)."""
-    dynamic_range_db: float | None = Field(None, gt=0.0)
-    """With log db: values this far below the loudest one of the clip are raised to that line."""
-    db_reference: Literal["one", "clip_maximum"] = "one"
-    """With log db: what 0 dB is."""
     precision: Precision = "single"
     """Inside, up to the power spectrum; double costs about 1.6 times as much (not on mps)."""
 
@@ -87,9 +79,7 @@ class LogFilterbank(Tables):
         # the window sits in the middle of the FFT frame; the zeros around it need no samples
         self.left = config.fft_size // 2 - (config.fft_size - config.window_samples) // 2
         self.right = config.window_samples - self.left
-        self.log, self.floor = config.log, config.log_floor
-        self.range_db = config.dynamic_range_db
-        self.relative = config.db_reference == "clip_maximum"
+        self.logarithm = Logarithm(config)
         window = window_table(config.window, config.window_samples, periodic=True)
         self.register_buffer("window", table(window, config.precision), persistent=False)
         self.register_buffer("filters", table(filters), persistent=False)
@@ -102,35 +92,12 @@ class LogFilterbank(Tables):
         padded = functional.pad(wave, (self.left, self.right), mode=self.mode)
         frames = padded.unfold(1, self.window_samples, self.hop)  # (B, T, window), a view
         power = power_spectrum(frames * self.window, self.fft_size)
-        return self._compressed(filtered(self.filters, power))
-
-    def _compressed(self, energy: Tensor) -> Tensor:
-        if self.log == "none":
-            return energy + self.floor
-        if self.log == "natural":
-            return torch.log(energy + self.floor)
-        if self.log == "log10":
-            return torch.log10(energy + self.floor)
-        level = 10.0 * torch.log10(energy.clamp_min(self.floor))
-        loudest = level.amax(dim=(1, 2), keepdim=True)
-        if self.range_db is not None:
-            level = torch.maximum(level, loudest - self.range_db)
-        return level - loudest if self.relative else level
+        return self.logarithm(filtered(self.filters, power))
 
 
 def _check(config: SpectrumConfig) -> None:
-    log = config.log
     if config.window_samples > config.fft_size:
         raise ConfigError(
             f"window_samples {config.window_samples} is more than fft_size {config.fft_size}",
             fix="make fft_size the next power of two",
-        )
-    if log != "none" and config.log_floor == 0.0:
-        raise ConfigError(
-            "log_floor is 0 with a logarithm", why="silence would become -inf", fix="1e-10"
-        )
-    if log != "db" and (config.dynamic_range_db is not None or config.db_reference != "one"):
-        raise ConfigError(
-            f"dynamic_range_db and db_reference do nothing with log '{log}'",
-            fix="set log: db, or remove them",
         )

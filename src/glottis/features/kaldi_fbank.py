@@ -62,8 +62,9 @@ class KaldiFbank(FrontEnd):
     window: Tensor
 
     def __init__(self, config: KaldiFbankConfig) -> None:
-        super().__init__(config, num_features=config.num_mels)
+        super().__init__(config, config.num_mels, config.window_samples)
         self.window_samples = config.window_samples
+        self.first_centre = config.window_samples // 2
         self.pre_emphasis, self.full_scale = config.pre_emphasis, config.full_scale
         self.fft_size = 1 << (config.window_samples - 1).bit_length()
         window = window_table(config.window, config.window_samples, periodic=False)

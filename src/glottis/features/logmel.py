@@ -63,7 +63,7 @@ class LogMel(FrontEnd):
     """Log-mel spectrogram, (B, S) -> (B, num_mels, (S + tail_samples) // hop_samples + 1)."""
 
     def __init__(self, config: LogMelConfig) -> None:
-        super().__init__(config, num_features=config.num_mels)
+        super().__init__(config, config.num_mels, config.window_samples)
         self.bank = mel_bank(config)
         self.raise_to_dbfs, self.tail = config.raise_to_dbfs, config.tail_samples
 

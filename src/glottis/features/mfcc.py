@@ -13,8 +13,8 @@ from typing import Literal
 from pydantic import Field
 
 from glottis.features._cepstra import Cepstra
+from glottis.features._logarithm import Log
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log
 from glottis.features.logmel import MelConfig, mel_bank
 
 
