@@ -9,14 +9,13 @@ file (see `glottis.configfile`) that becomes one `Config`; every problem of it i
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
@@ -26,6 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 from glottis.errors import ConfigError
+from glottis.problems import Hint, Problems, config_type
 
 C = TypeVar("C", bound="Config")
 Tree = dict[str, Any]
@@ -88,6 +88,8 @@ class ComponentSource(Protocol):
 
     def __getitem__(self, name: str) -> Any: ...
 
+    def names(self) -> list[str]: ...
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -96,24 +98,17 @@ class Choice:
     registry: ComponentSource
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong, and where."""
-
-    path: str
-    text: str
-
-
 # ---------------------------------------------------------------- trees to configs
 
 
-def build(cls: type[C], tree: Mapping[str, Any], source: str = "") -> C:
+def build(cls: type[C], tree: Mapping[str, Any], source: str = "", hint: Hint | None = None) -> C:
     """A validated config, or one `ConfigError` that lists every problem.
 
     tree: plain data (mappings, lists, strings, numbers, booleans, None).
     source: named in the error, usually the file.
+    hint: knows keys of other toolkits, and what they are called here.
     """
-    problems: list[Problem] = []
+    problems = Problems(source or cls.__name__, hint)
     special = _specialise(cls, dict(tree), "", problems)
     try:
         text = json.dumps(tree)
@@ -122,10 +117,11 @@ def build(cls: type[C], tree: Mapping[str, Any], source: str = "") -> C:
     try:
         config = special.model_validate_json(text)
     except pydantic.ValidationError as error:
-        problems += [_problem(special, item) for item in error.errors()]
+        for item in error.errors():
+            problems.add_from_pydantic(special, item)
         config = None
     if problems or config is None:
-        raise _report(problems, source or cls.__name__)
+        raise problems.error()
     config = config.model_copy(
         deep=True
     )  # defaults are shared objects; reads are counted per config
@@ -141,14 +137,7 @@ def _forget_reads(config: Config) -> None:
                 _forget_reads(item)
 
 
-def _report(problems: list[Problem], source: str) -> ConfigError:
-    unique = list(dict.fromkeys(problems))
-    count = "1 problem" if len(unique) == 1 else f"{len(unique)} problems"
-    lines = "\n".join(f"  {p.path or '(top)'}: {p.text}" for p in unique)
-    return ConfigError(f"{source}: {count}\n{lines}", rule="C1")
-
-
-def _specialise(cls: type[Any], tree: Any, path: str, problems: list[Problem]) -> type[Any]:
+def _specialise(cls: type[Any], tree: Any, path: str, problems: Problems) -> type[Any]:
     """``cls`` with every `Choice` field typed by the component that the tree names."""
     if not isinstance(tree, Mapping):
         return cls
@@ -167,7 +156,7 @@ def _specialise(cls: type[Any], tree: Any, path: str, problems: list[Problem]) -
         elif choice is not None:
             new_type = _named(choice, value, here, problems)
         else:
-            inner = _config_type(field.annotation)
+            inner = config_type(field.annotation)
             if inner is not None:
                 new_type = _specialise(inner, value, here, problems)
                 new_type = None if new_type is inner else new_type
@@ -178,15 +167,16 @@ def _specialise(cls: type[Any], tree: Any, path: str, problems: list[Problem]) -
     return pydantic.create_model(cls.__name__, __base__=cls, __module__=cls.__module__, **changed)
 
 
-def _named(choice: Choice, tree: Any, path: str, problems: list[Problem]) -> Any:
+def _named(choice: Choice, tree: Any, path: str, problems: Problems) -> Any:
     """The config type of the component that ``tree`` names; Any (no more checks) if it is wrong."""
     if not isinstance(tree, Mapping) or not isinstance(tree.get("name"), str):
-        problems.append(Problem(path, f"needs 'name', the {choice.registry.kind} to use"))
+        problems.add_unnamed(path, tree, choice.registry.kind, choice.registry.names())
         return Any
     try:
         entry = choice.registry[tree["name"]]
     except ConfigError as error:
-        problems.append(Problem(f"{path}.name", f"{error.seen}; {error.fix}"))
+        told = problems.told(path, tree["name"])
+        problems.add(f"{path}.name", f"{error.seen}; {told or error.fix}")
         return Any
     return _specialise(named_type(entry.name, entry.config), tree, path, problems)
 
@@ -204,76 +194,6 @@ def named_type(name: str, config: type[Config]) -> type[Config]:
 
 def _only(name: str) -> Any:
     return Annotated[Literal[name], Field(description="the component")]  # type: ignore[valid-type]
-
-
-def _config_type(annotation: Any) -> type[Config] | None:
-    """The Config class in ``Config`` or ``Config | None``, else None."""
-    is_union = typing.get_origin(annotation) in (Union, types.UnionType)
-    for option in typing.get_args(annotation) if is_union else (annotation,):
-        if isinstance(option, type) and issubclass(option, Config):
-            return option
-    return None
-
-
-def _problem(cls: type[Any], item: Any) -> Problem:
-    """One pydantic error in our words."""
-    kind, value, location = item["type"], item["input"], list(item["loc"])
-    path, here = _place(cls, location)
-    if kind == "extra_forbidden":
-        config = _config_type(_place(cls, location[:-1])[1])
-        known = [] if config is None else list(config.__pydantic_fields__)
-        return Problem(path, f"unknown key; {_suggestion(str(location[-1]), known)}")
-    if kind == "missing":
-        return Problem(path, "missing; this key has no default")
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = str(value.get("name", ""))
-        wrong = f"there is no '{tag}'" if tag else "missing"
-        return Problem(f"{path}.name", f"{wrong}; {_suggestion(tag, list(_members(here)))}")
-    text = item["msg"].replace("Input should be", "must be")
-    text = text.replace("an object", "a section").replace("a valid array", "a list")
-    if isinstance(value, str) and ("number" in text or "integer" in text or "boolean" in text):
-        quoted = re.fullmatch(r"[-+.]?\d[\d.eE+-]*|true|false", value)
-        hint = "; remove the quotes" if quoted else ""
-        return Problem(path, f"{text}, not the text '{value}'{hint}")
-    shown = json.dumps(value) if not isinstance(value, dict) else "a section"
-    return Problem(path, f"{text}, not {shown}" if kind != "value_error" else text)
-
-
-def _suggestion(wrong: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
-
-
-def _place(cls: Any, location: Sequence[Any]) -> tuple[str, Any]:
-    """The dotted path as a recipe has it, and the annotation of what stands there.
-
-    pydantic's location also holds the name of the chosen member of a union; a recipe does not.
-    """
-    shown, here = [], cls
-    for part in location:
-        if part in _members(here):
-            here = _members(here)[part]
-            continue
-        shown.append(str(part))
-        if isinstance(part, int):
-            arguments = typing.get_args(here)
-            here = arguments[part] if part < len(arguments) else None
-        else:
-            config = _config_type(here)
-            field = config.__pydantic_fields__.get(part) if config is not None else None
-            here = None if field is None else field.annotation
-    return ".".join(shown), here
-
-
-def _members(annotation: Any) -> dict[Any, type[Config]]:
-    """The configs of a union by the value of their field ``name``, if that tells them apart."""
-    if typing.get_origin(annotation) not in (Union, types.UnionType):
-        return {}
-    configs = [
-        o for o in typing.get_args(annotation) if isinstance(o, type) and issubclass(o, Config)
-    ]
-    named = [o for o in configs if "name" in o.__pydantic_fields__]
-    return {o.__pydantic_fields__["name"].default: o for o in named}
 
 
 # ---------------------------------------------------------------- configs to text and hashes

@@ -10,7 +10,6 @@ The files of a room are imported on the first look-up, so that importing Glottis
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -20,6 +19,7 @@ from typing import Any, Generic, TypeVar
 
 from glottis.config import Config, build, named_type
 from glottis.errors import ConfigError
+from glottis.problems import nearest
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> Entry[T]:
         self._discover()
         if name not in self._entries:
-            close = difflib.get_close_matches(name, self._entries, n=3)
+            close = nearest(name, list(self._entries), 3)
             hint = f"did you mean {' or '.join(close)}? " if close else ""
             raise ConfigError(
                 f"there is no {self.kind} called '{name}'",
