@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Annotated
@@ -109,6 +110,30 @@ def test_missing_keys_are_named() -> None:
 )
 def test_nothing_is_converted_that_is_not_of_the_type(key: str, value: object) -> None:
     assert key in problems({**TREE, key: value})
+
+
+def test_a_text_where_something_else_belongs_says_what_to_write() -> None:
+    text = problems({"net": "Small", "flag": "False", "optim": {"rate": "1 // slow"}})
+    assert "net: needs 'name', the net to use; there is no 'Small'; did you mean 'small'?" in text
+    assert "net: needs 'name', the net to use; write {name: deep}" in problems({"net": "deep"})
+    assert "flag: must be true or false, not the text 'False'; remove the quotes" in text
+    assert "a comment begins with #" in text
+
+
+def test_hints_are_asked_about_unknown_keys_and_components_only() -> None:
+    asked = []
+
+    def hint(path: str, value: object) -> str:
+        asked.append(path)
+        return "write net.width" if path.endswith("broad") else ""
+
+    tree = {"net": {"name": "smal", "width": "3"}, "old": {"broad": 3, "narrow": 4}, "flag": 2}
+    with pytest.raises(ConfigError) as caught:
+        build(RecipeConfig, tree, "recipe.yaml", hint)
+    assert sorted(asked) == ["net", "old", "old.broad", "old.narrow"]
+    assert "old.broad: write net.width" in caught.value.seen
+    assert "migrating" in caught.value.fix
+    assert caught.value.why
 
 
 def test_an_integer_is_a_fine_float_and_nothing_else_is() -> None:
@@ -274,3 +299,30 @@ def test_config_by_name_is_checked() -> None:
     assert isinstance(config, SmallConfig)
     with pytest.raises(ConfigError, match="width"):
         NETS.config("small", width=500)
+
+
+JSON = '{\n\t"net": {"name": "small", "width": 4}, NOTE\n\t"flag": true\n}\n'
+
+
+def test_a_json_file_is_read_like_a_yaml_file(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(JSON.replace(" NOTE", ""))
+    assert read_mapping(path) == {"net": {"name": "small", "width": 4}, "flag": True}
+    path.write_text('{"flag": true,\n "flag": false}')
+    with pytest.raises(ConfigError, match="line 2: the key 'flag' stands twice"):
+        read_mapping(path)
+
+
+@pytest.mark.parametrize("note", ["// a note", "//", "/* a note */"])
+def test_a_comment_in_json_is_named_with_its_line(tmp_path: Path, note: str) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(JSON.replace("NOTE", note))
+    with pytest.raises(ConfigError, match=r"recipe.json: line 2: '/[/*]' begins a comment"):
+        read_mapping(path)
+
+
+def test_slashes_in_a_text_are_no_comment(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    tree = {"root": "http://host//folder /* x", 'quoted " // key': "a // b"}
+    path.write_text(json.dumps(tree))
+    assert read_mapping(path) == tree

@@ -77,10 +77,30 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ) from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file", fix="give a YAML recipe") from None
+    if text.lstrip("\ufeff \t\r\n").startswith(
+        "{"
+    ):  # JSON, which may be indented by tabs; YAML may not
+        _refuse_comments(text, path)
+        text = text.replace("\t", " ")
     tree = _load(text, str(path))
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} holds no sections", fix="a recipe is a mapping of sections")
     return tree
+
+
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|(?:^|(?<=[\s,{}\[\]]))(//|/\*)')
+
+
+def _refuse_comments(text: str, path: Path) -> None:
+    """``//`` in a JSON file: as YAML, ``3 // a note`` would be a text."""
+    for match in _STRING_OR_COMMENT.finditer(text):
+        if match.group(1):
+            line = text.count("\n", 0, match.start()) + 1
+            raise ConfigError(
+                f"{path}: line {line}: '{match.group(1)}' begins a comment; JSON has none",
+                why="what follows would be read as a part of the value or of the next key",
+                fix="delete the comments, or write the recipe as YAML, where # begins one",
+            )
 
 
 def parse_value(text: str, source: str) -> Any:
