@@ -88,3 +88,17 @@ def test_fewer_delta_orders_are_a_prefix_of_the_features() -> None:
 def test_delta_of_a_ramp_is_two_inside_and_one_at_the_edges() -> None:
     ramp = torch.arange(6.0).expand(1, 1, 6)
     assert deltas(ramp).flatten().tolist() == [1.0, 2.0, 2.0, 2.0, 2.0, 1.0]
+
+
+def test_energy_takes_the_place_of_the_zeroth_coefficient() -> None:
+    wave = torch.from_numpy(generator(5).standard_normal((1, 4000)).astype(np.float32) * 0.1)
+    plain, energy = lfcc(delta_orders=0)(wave)[0], lfcc(delta_orders=0, energy=True)(wave)[0]
+    torch.testing.assert_close(energy[1:], plain[1:], rtol=1e-5, atol=1e-5)
+    sharp = wave[0].double()
+    sharp = sharp - 0.97 * torch.cat([sharp[1:2], sharp[:-1]])
+    frames = torch.nn.functional.pad(sharp, (160, 160)).unfold(0, 320, 160)
+    frames = frames * torch.hamming_window(320, dtype=torch.float64)
+    power = torch.fft.rfft(frames, 512).abs().square().sum(dim=1) / 512
+    expected = torch.log10(power + torch.finfo(torch.float32).eps).float()
+    torch.testing.assert_close(energy[0], expected, rtol=1e-5, atol=1e-5)
+    assert lfcc(energy=True).num_features == 60

@@ -2,7 +2,8 @@
 
 Sahidullah, Kinnunen, Hanilci, "A comparison of features for synthetic speech detection",
 Interspeech 2015; parameters of the ASVspoof 2021 LFCC-LCNN baseline: 20 ms Hamming window, 10 ms
-hop, 512-point FFT, 20 linear filters, log10, orthonormal DCT-II, deltas and double deltas.
+hop, 512-point FFT, 20 linear filters, log10, orthonormal DCT-II, deltas and double deltas.  With
+``energy`` the log energy takes the place of c0, as in Wang and Yamagishi, Interspeech 2021.
 Difference: pre-emphasis reflects one sample at the start instead of leaving x[0] as it is.
 Shapes: B batch, S samples, C coefficients, T = S // hop_samples + 1 frames.
 """
@@ -11,12 +12,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from glottis.features._cepstra import Cepstra
-from glottis.features._filters import linear_filters
+from glottis.features._filters import cosine_matrix, linear_filters
+from glottis.features._logarithm import Log
 from glottis.features._registry import register_feature
-from glottis.features._spectrum import Log, LogFilterbank, SpectrumConfig
+from glottis.features._spectrum import LogFilterbank, SpectrumConfig, table
 
 
 class LfccConfig(SpectrumConfig):
@@ -38,6 +41,8 @@ class LfccConfig(SpectrumConfig):
     """0: static only; 1: and deltas; 2: and double deltas."""
     log: Log = "log10"
     """Natural logarithm, base 10, decibel, or none."""
+    energy: bool = False
+    """In place of the zeroth coefficient: the log of the frame's power over fft_size."""
 
 
 @register_feature("lfcc", LfccConfig)
@@ -48,5 +53,13 @@ class Lfcc(Cepstra):
         filters = linear_filters(
             config.num_filters, config.fft_size, config.sample_rate, config.low_hz, config.high_hz
         )
+        if config.energy:  # one more filter, which takes all of the spectrum
+            everything = np.full((1, filters.shape[1]), 1.0 / config.fft_size)
+            filters = np.concatenate([filters, everything])
         bank = LogFilterbank(config, filters)
         super().__init__(config, bank, config.num_coefficients, config.delta_orders)
+        if config.energy:
+            cosines = cosine_matrix(config.num_coefficients, config.num_filters)
+            cosines = np.pad(cosines, ((0, 0), (0, 1)))
+            cosines[0] = np.eye(config.num_filters + 1)[-1]
+            self.cosines = table(cosines)
