@@ -31,6 +31,7 @@ PARAMETERS = {
     "ecapa_1024": 14_657_088,
     "ecapa_512": 6_190_720,
     "ge2e": 1_423_616,
+    "lcnn": 275_970,
     "lstm_autoencoder": 3_873_745,
     "mlp_mixer": 7_844_864,
     "mlp_mixer_raw": 7_843_936,
