@@ -52,6 +52,7 @@ class Batch:
             wave=change(self.wave),
             num_samples=change(self.num_samples),
             labels=change(self.labels),
+            rows=change(self.rows),
         )
 
     def split(self, parts: int) -> list[Part]:
@@ -65,6 +66,7 @@ class Batch:
                 wave=self.wave[a:b],
                 num_samples=self.num_samples[a:b],
                 labels=self.labels[a:b],
+                rows=self.rows[a:b],
                 params=self.params[a:b],
                 step=self.step,
                 group=self.group,
@@ -84,6 +86,7 @@ class Part:
     wave: Tensor
     num_samples: Tensor
     labels: Tensor
+    rows: Tensor
     params: Sequence[tuple[Any, ...]] = field(default_factory=tuple)
     step: int = 0
     group: int = 0

@@ -8,7 +8,9 @@ it is part of the task whose parameters the optimiser gets.  What its class says
             of each of P speakers
     input   "embedding": x ends in D values of an embedding; "logits": in K class scores
 
-and may say: ``mass(labels)``, what the loss divides by where that is not the number of items, so
+and may say: ``classifier``, the kind of last layer that a countermeasure is to have ("linear",
+"one_class", "cosine"); ``scores(x)``, the (B, K) class scores without margin, for distillation;
+``mass(labels)``, what the loss divides by where that is not the number of items, so
 that a batch computed in pieces (or by several processes) has the gradient of the whole.
 
 The constructor takes (config, embedding_size, num_classes); forward(x, labels, weights=None) gives

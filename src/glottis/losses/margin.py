@@ -98,6 +98,11 @@ class MarginSoftmax(nn.Module):
         return class_losses(logits, labels, self.label_smoothing, self.focal_gamma)
 
     @in_float32
+    def scores(self, x: Tensor) -> Tensor:
+        """(B, D) embeddings -> (B, K) scaled cosines, without a margin."""
+        return self.scale * cosines(x, self.centres)
+
+    @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_shapes(x, labels, 2, self.embedding_size)
         cosine = cosines(x, self.centres)

@@ -1,8 +1,8 @@
 """Losses on the cosines of a countermeasure's embedding with learned directions.
 
-The model's last layer is then a cosine classifier (`CosineClassifier` of `glottis.models`), whose
-cosines take the place of the logits; it is part of the model, so that a loaded model scores as the
-trained one did.
+Their attribute ``classifier`` makes the model's last layer a `CosineClassifier` (glottis.models),
+whose cosines take the place of the logits; it is part of the model, so that a loaded model scores
+as the trained one did.
 
 OC-softmax: Zhang, Jiang and Duan, "One-class learning towards synthetic voice spoofing detection",
 IEEE SPL 2021 (arXiv 2010.13995), equation 4.  P2SGrad: Wang and Yamagishi, "A comparative study on

@@ -47,6 +47,12 @@ class Softmax(nn.Module):
         self.classifier = nn.Linear(embedding_size, num_classes)
 
     @in_float32
+    def scores(self, x: Tensor) -> Tensor:
+        """(B, D) embeddings -> (B, K) logits."""
+        logits: Tensor = self.classifier(x)
+        return logits
+
+    @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_shapes(x, labels, 2, self.embedding_size)
         logits = self.classifier(x)

@@ -69,6 +69,12 @@ class SubCentreAam(AamSoftmax):
         return cosine.scatter(1, top, nearer)
 
     @in_float32
+    def scores(self, x: Tensor) -> Tensor:
+        """(B, D) embeddings -> (B, K) scaled cosines with the nearest centres, without a margin."""
+        nearest = cosines(x, self.centres).view(len(x), -1, self.per_class).amax(dim=2)
+        return self.scale * nearest
+
+    @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_shapes(x, labels, 2, self.embedding_size)
         cosine = cosines(x, self.centres).view(len(x), -1, self.per_class).amax(dim=2)

@@ -48,6 +48,7 @@ def save_model(
         "name": model.name,
         "config": to_tree(model.config),
         "features": None if model.features_config is None else to_tree(model.features_config),
+        "classifier": model.classifier,
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
         "min_samples": model.min_samples,
@@ -75,7 +76,8 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Speake
         )
     config = MODELS.config(**card["config"])
     features = None if card["features"] is None else FEATURES.config(**card["features"])
-    model = build_model(config, features, seed=0)  # all weights are replaced below
+    kind = card.get("classifier", "linear")  # cards of earlier versions do not say
+    model = build_model(config, features, seed=0, classifier=kind)  # weights are replaced below
     load_weights(model, state)
     return model.to(device).eval()
 

@@ -83,6 +83,14 @@ class ResidualBlock(nn.Module):
         return torch.addcmul(gate, y, gate)
 
 
+class LogOdds(nn.Linear):
+    """(B, D) -> (B, 2): a linear layer and the logarithms of its two class probabilities."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spoof, bona_fide = super().forward(x).unbind(dim=1)
+        return functional.logsigmoid(torch.stack([spoof - bona_fide, bona_fide - spoof], dim=1))
+
+
 @register_model("rawnet2", RawNet2Config)
 class RawNet2(nn.Module):
     """(B, S) wave at 16 kHz -> embedding (B, D) and log probabilities (B, 2); S >= 3211 samples.
@@ -117,7 +125,7 @@ class RawNet2(nn.Module):
         self.output_norm = nn.BatchNorm1d(wide)
         self.gru = nn.GRU(wide, config.gru_size, config.gru_layers, batch_first=True)
         self.embedding = nn.Linear(config.gru_size, config.embedding_size)
-        self.classifier = nn.Linear(config.embedding_size, 2)
+        self.classifier = LogOdds(config.embedding_size, 2)
 
     def forward(self, wave: Tensor) -> SpoofOutput:
         require_wave(wave, self.min_samples)
@@ -127,9 +135,7 @@ class RawNet2(nn.Module):
         with no_autocast(x):
             states, _ = self.gru(at_least_float32(x).transpose(1, 2))
             embedding = self.embedding(states[:, -1])
-            spoof, bona_fide = self.classifier(embedding).unbind(dim=1)
-            margin = torch.stack([spoof - bona_fide, bona_fide - spoof], dim=1)
-            return SpoofOutput(embedding, functional.logsigmoid(margin))
+            return SpoofOutput(embedding, self.classifier(embedding))
 
     def _envelopes(self, wave: Tensor) -> Tensor:
         """(B, S) -> (B, filters, (S - K + 1) // 3): largest magnitude of 3 neighbouring samples."""

@@ -28,6 +28,7 @@ from glottis.features import FEATURES, FrontEnd, build_features
 from glottis.models._interface import SpoofOutput, require_wave
 from glottis.models._registry import MODELS
 from glottis.models.inference import Window, infer
+from glottis.models.parts.classifier import CosineClassifier, Kind
 
 _FILES_AT_ONCE = 64  # decoded together by `embed`, so that equal lengths can share a batch
 
@@ -37,8 +38,10 @@ class Model(nn.Module):
 
     Attributes: ``network``, ``frontend`` (None for a waveform network), ``name``, ``task``,
     ``config``, ``features_config``, ``sample_rate``, ``embedding_size``, ``min_samples``,
-    ``window`` (what it hears of an utterance at test time).
+    ``window`` (what it hears of an utterance at test time), ``classifier`` (see `build_model`).
     """
+
+    classifier: Kind = "linear"
 
     def __init__(
         self,
@@ -50,7 +53,8 @@ class Model(nn.Module):
         super().__init__()
         self.network = network
         self.frontend = frontend
-        self.config, self.features_config = config, features_config
+        self.config: Config = getattr(network, "resolved_config", config)
+        self.features_config = features_config
         self.name = str(to_tree(config)["name"])
         self.task: str = network.task
         self.embedding_size: int = network.embedding_size
@@ -208,12 +212,17 @@ def default_features(target: Any, changes: Mapping[str, Any] | None = None) -> C
 
 
 def build_model(
-    config: Config, features_config: Config | None = None, *, seed: int | None = None
+    config: Config,
+    features_config: Config | None = None,
+    *,
+    seed: int | None = None,
+    classifier: Kind = "linear",
 ) -> SpeakerModel | SpoofModel:
     """The model that a recipe describes.
 
     features_config: None takes the network's default.  seed: of the initial weights; None draws
-    them from torch's global generator, like any module.
+    them from torch's global generator, like any module.  classifier: of a countermeasure; "linear"
+    is the network's own, the others take its place (see `CosineClassifier`).
     """
     target = MODELS.entry_of(config).target
     if features_config is None:
@@ -224,8 +233,13 @@ def build_model(
         frontend = None if features_config is None else build_features(features_config)
         arguments = () if frontend is None else (frontend.num_features,)
         network = target(config, *arguments)
-        kind = SpeakerModel if target.task == "speaker" else SpoofModel
-        return kind(network, frontend, config, features_config)
+        if target.task == "speaker":
+            return SpeakerModel(network, frontend, config, features_config)
+        if classifier != "linear":
+            network.classifier = CosineClassifier(network.embedding_size, classifier)
+        model = SpoofModel(network, frontend, config, features_config)
+        model.classifier = classifier
+        return model
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from glottis.score.detection_cost import (
     min_dcf,
 )
 from glottis.score.eer import EER, eer
-from glottis.score.embed import Extraction, detect_clips, embed_clips
+from glottis.score.embed import Extraction, detect_clips, embed_clips, output_clips
 from glottis.score.embeddings import Embeddings
 from glottis.score.evaluate import (
     evaluate_sasv,
@@ -88,6 +88,7 @@ __all__ = [
     "min_cllr",
     "min_dcf",
     "min_tdcf",
+    "output_clips",
     "rates",
     "read_scores",
     "read_speakers",

@@ -25,7 +25,7 @@ from glottis.rng import generator
 from glottis.score._checks import Names, listed
 from glottis.score.embeddings import Embeddings
 
-__all__ = ["Embeddings", "Extraction", "detect_clips", "embed_clips"]
+__all__ = ["Embeddings", "Extraction", "detect_clips", "embed_clips", "output_clips"]
 
 _TOLERANCE = 5e-3  # relative; TF32 and other batch sizes stay below, another file's vector does not
 
@@ -66,8 +66,22 @@ def detect_clips(
     return logits[:, 1].copy()
 
 
+def output_clips(
+    model: Any, utterances: Names, source: ClipSource, how: Extraction | None = None
+) -> npt.NDArray[np.float32]:
+    """All that a model says of N clips: (N, D) embeddings, or (N, D + 2) with logits behind."""
+    if model.task == "speaker":
+        return embed_clips(model, utterances, source, how).matrix
+    width = model.embedding_size + 2
+    return _collect(model, utterances, source, how or Extraction(), width, _both)
+
+
 def _whole(output: Any) -> Any:
     return output
+
+
+def _both(output: Any) -> torch.Tensor:
+    return torch.cat([output.embedding.float(), output.logits.float()], dim=1)
 
 
 def _logits(output: Any) -> Any:

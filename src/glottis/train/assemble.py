@@ -37,6 +37,8 @@ from glottis.train.run import Run
 from glottis.train.runtime import automatic_workers, pick_device, prepare_network, set_switches
 from glottis.train.schedule import Schedule
 from glottis.train.task import Loss, Task
+from glottis.train.teacher import Teacher
+from glottis.train.terms import Reconstruction, require_decoder
 from glottis.train.trackers import make_trackers
 
 log = logging.getLogger(__name__)
@@ -79,12 +81,17 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         world=distributed.world(),
     )
     task = _task(recipe, label_map, augmenter, device)
+    teacher = _teacher(recipe, task)
     phase = _phase(recipe, loader.steps_per_epoch)
     schedule = Schedule(recipe.schedule, phase.steps, phase.steps_per_epoch)
     optim = Optimiser(recipe.optim, task.embedder, task.head, schedule, device)
     evaluator = make_evaluator(recipe.task, recipe.evaluate, recipe.data, corpus, device)
     guards = _guards(recipe, phase)
     run = Run(out, recipe, corpus.hashes, resume=resume, primary=distributed.rank() == 0)
+    if recipe.reconstruction is not None:
+        task.terms = [Reconstruction(recipe.reconstruction)]
+    if teacher is not None:
+        task.terms = [*task.terms, teacher.imitation(corpus, out, device)]
     trackers = make_trackers(out, recipe.log, run.run_id, to_tree(recipe), active=run.primary)
     quarantine = Quarantine(
         out / "quarantine.jsonl" if run.primary else None, recipe.data.broken_budget
@@ -160,7 +167,9 @@ def _task(
     recipe: Recipe, label_map: list[str], augmenter: Augmenter | None, device: torch.device
 ) -> Task:
     key = stream_key(recipe.seed, "initialise")[0] >> 1
-    model = build_model(recipe.model, recipe.features, seed=key)
+    last: Any = getattr(LOSSES.entry_of(recipe.loss).target, "classifier", "linear")
+    model = build_model(recipe.model, recipe.features, seed=key, classifier=last)
+    require_decoder(recipe.reconstruction, model.network)
     if model.sample_rate != recipe.data.sample_rate:
         raise ConfigError(
             f"the model works at {model.sample_rate} Hz, data.sample_rate is "
@@ -197,18 +206,19 @@ def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> None:
 
 def _head(recipe: Recipe, model: SpeakerModel | SpoofModel, num_classes: int) -> Loss:
     entry = LOSSES.entry_of(recipe.loss)
-    kind: Any = entry.target
+    kind: Any = entry.target  # what a Matryoshka loss needs depends on the loss inside
     if kind.task != recipe.task:
         raise ConfigError(
             f"the loss '{entry.name}' is for the task '{kind.task}', not '{recipe.task}'",
             fix="see 'glottis losses'",
         )
+    head: Loss = build_loss(recipe.loss, model.embedding_size, num_classes)
     grouped = recipe.batch.utterances is not None
-    if (kind.batch == "grouped") != grouped:
+    if (head.batch == "grouped") != grouped:
         raise ConfigError(
-            f"the loss '{entry.name}' needs {kind.batch} batches",
+            f"the loss '{entry.name}' needs {head.batch} batches",
             fix="set batch.speakers and batch.utterances"
-            if kind.batch == "grouped"
+            if head.batch == "grouped"
             else "set batch.size",
             rule="O13",
         )
@@ -218,8 +228,14 @@ def _head(recipe: Recipe, model: SpeakerModel | SpoofModel, num_classes: int) ->
             why="it compares the speakers of one batch with each other",
             fix="leave evaluate.dev_seen out, or take a loss with classes",
         )
-    head: Loss = build_loss(recipe.loss, model.embedding_size, num_classes)
     return head
+
+
+def _teacher(recipe: Recipe, task: Task) -> Teacher | None:
+    config = recipe.distillation
+    if config is None:
+        return None
+    return Teacher(config, task.embedder, task.head, list(task.label_map), task.augmenter)
 
 
 def _phase(recipe: Recipe, steps_per_epoch: int) -> Phase:
@@ -236,6 +252,7 @@ def _phase(recipe: Recipe, steps_per_epoch: int) -> Phase:
         save_every=recipe.checkpoint.in_steps(steps_per_epoch, default_epochs=5),
         seed=recipe.seed,
         non_blocking=recipe.data.non_blocking,
+        patience=recipe.evaluate.patience,
     )
 
 

@@ -58,7 +58,10 @@ class Evaluator(Protocol):
 
 @dataclass(frozen=True)
 class Phase:
-    """How long to train, and what happens at which interval (all in steps)."""
+    """How long to train, and what happens at which interval (all in steps).
+
+    patience: evaluations without a better result after which the run ends.
+    """
 
     steps: int
     steps_per_epoch: int
@@ -69,15 +72,20 @@ class Phase:
     save_every: int
     seed: int
     non_blocking: bool
+    patience: int | None = None
 
 
 @dataclass
 class State:
-    """Where the run is: steps made, the best evaluation so far, seconds that it took."""
+    """Where the run is: steps made, the best evaluation so far, seconds that it took.
+
+    since_best: evaluations after the best one.
+    """
 
     step: int = 0
     best: float | None = None
     best_step: int | None = None
+    since_best: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -86,8 +94,9 @@ class State:
         if evaluation.selects is None:
             return False
         if self.best is not None and evaluation.selects >= self.best:
+            self.since_best += 1
             return False
-        self.best, self.best_step = evaluation.selects, self.step
+        self.best, self.best_step, self.since_best = evaluation.selects, self.step, 0
         return True
 
 
@@ -118,7 +127,7 @@ class Trainer:
         self.task.train()
         began = time.monotonic() - state.seconds
         try:
-            while state.step < phase.steps:
+            while state.step < phase.steps and not self._patience_lost(state):
                 with window.waiting():
                     batch = next(batches)
                 self._meet_broken(batch)
@@ -148,6 +157,18 @@ class Trainer:
         finally:
             progress.close()
         return state
+
+    def _patience_lost(self, state: State) -> bool:
+        """Whether the run ends before its last step (also when it is resumed after that)."""
+        patience = self.phase.patience
+        if patience is None or state.since_best < patience:
+            return False
+        log.info(
+            "stopping at step %d of %d: the last %d evaluations (evaluate.patience) were not "
+            "better than that of step %s",
+            *(state.step, self.phase.steps, state.since_best, state.best_step),
+        )
+        return True
 
     def _rates(self) -> dict[str, float]:
         return {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
@@ -215,6 +236,7 @@ class Trainer:
             "step": state.step,
             "best": state.best,
             "best_step": state.best_step,
+            "since_best": state.since_best,
             "latest": state.latest,
             "seconds": state.seconds,
             "label_map": list(self.task.label_map),
@@ -255,8 +277,15 @@ class Trainer:
         if self.run.primary:
             checkpoints.point_best(best_step)
         self.run.forget_after(saved["step"])
-        # files of earlier versions hold no seconds
-        return State(saved["step"], best, best_step, saved["latest"], saved.get("seconds", 0.0))
+        # files of earlier versions hold neither seconds nor since_best
+        return State(
+            saved["step"],
+            best,
+            best_step,
+            0 if best is None else saved.get("since_best", 0),
+            saved["latest"],
+            saved.get("seconds", 0.0),
+        )
 
 
 class Window:

@@ -190,7 +190,7 @@ class SeenLoss:
         precision = Precision("fp32", self.device)
         for batch in loader.batches(0, sampler.steps_per_epoch):
             (part,) = batch.to(self.device).split(1)
-            loss, _ = task.forward(part, precision)
+            loss = task.forward(part, precision).loss
             share = float(task.mass(part.labels))
             total, mass = total + float(loss) * share, mass + share
         return total / mass

@@ -19,6 +19,7 @@ from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
 from glottis.train.optim import OptimConfig
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
+from glottis.train.terms import DistillationConfig, ReconstructionConfig
 
 
 class Selection(Config):
@@ -152,6 +153,8 @@ class EvaluateConfig(Interval):
     """Held-out clips of *training* speakers: their loss is logged, never used for selection."""
     window: Window | None = None
     """Part of each clip that the model hears; leave it out for the model's own."""
+    patience: int | None = Field(None, ge=1)
+    """Evaluations without a better result after which the run ends; leave it out to go on."""
     batch_seconds: Annotated[float, SpeedOnly] = Field(120.0, gt=0)
     """Seconds of audio that go through the network at once."""
 
@@ -224,6 +227,10 @@ class Recipe(Config):
     """The network."""
     loss: Annotated[Config, Choice(LOSSES)]
     """The loss head."""
+    reconstruction: ReconstructionConfig | None = None
+    """What a decoder adds to the loss (``lstm_autoencoder``)."""
+    distillation: DistillationConfig | None = None
+    """What a teacher adds to the loss."""
     augment: Annotated[tuple[Config, ...], Choice(AUGMENTATIONS)] = ()
     """Augmentations, in the order in which they are applied."""
     optim: OptimConfig
@@ -247,6 +254,8 @@ class Recipe(Config):
         other = {"speaker": "protocol", "spoof": "trials"}[task]
         if evaluate[other] is not None:
             raise ValueError(f"evaluate.{other} does not belong to the task '{task}'")
+        if evaluate["patience"] is not None and not (evaluate["trials"] or evaluate["protocol"]):
+            raise ValueError("evaluate.patience waits for a better result, but nothing selects")
         return self
 
 

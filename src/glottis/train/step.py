@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -35,22 +35,34 @@ def step(
     before = [b.clone() for b in buffers]
     total, stats = torch.zeros((), device=precision.device), Stats()
     whole = distributed.mean(task.mass(batch.labels))
+    items = distributed.mean(torch.full_like(whole, len(batch))) if task.terms else len(batch)
     for part in batch.split(accumulation):
         share = task.mass(part.labels) / whole  # of the mean over the batch, in all processes
         with task.synchronised(last=part.is_last):
-            loss, part_stats = task.run(part, precision)  # margin heads run in fp32 inside
-            (loss * (share * precision.scale)).backward()  # type: ignore[no-untyped-call]
-        total += loss.detach() * share
-        for name, value in part_stats.items():
-            stats[name] = stats.get(name, 0) + value * share
+            result = task.run(part, precision)  # margin heads run in fp32 inside
+            objective = result.loss * share
+            if result.extra is not None:
+                objective = objective + result.extra * (len(part.labels) / items)
+            (objective * precision.scale).backward()  # type: ignore[no-untyped-call]
+        total += objective.detach()
+        add(stats, {"loss": result.loss.detach(), **result.stats}, share)
+        add(stats, result.extra_stats, len(part.labels) / items)
     norm = gradient_norm(optim.parameters) / precision.scale  # before clipping
+    if task.terms:
+        stats["loss_total"] = total
     finite = distributed.all_true(torch.isfinite(norm) & torch.isfinite(total))
     scale_gradients(optim.parameters, clip_factor(norm, clip_norm) / precision.scale)
     optim.step(finite)  # masked: a bad step changes nothing
     for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(torch.where(finite, buffer, old))
     precision.update(finite)
-    return stats | {"loss": total, "grad_norm": norm, "skipped": (~finite).float()}
+    return stats | {"grad_norm": norm, "skipped": (~finite).float()}
+
+
+def add(sums: Stats, values: Mapping[str, Tensor], share: Tensor | float) -> None:
+    """Add each value, times the share of its part."""
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0) + value * share
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,11 @@ from glottis.audio.pcm import FULL_SCALE
 from glottis.augment import Augmenter
 from glottis.data.batch import Part
 from glottis.losses import LossOutput
-from glottis.models import SpeakerModel, SpoofModel, SpoofOutput
+from glottis.models import Reconstructed, SpeakerModel, SpoofModel, SpoofOutput
 from glottis.rng import generator
 from glottis.train import distributed
 from glottis.train.precision import Precision
+from glottis.train.terms import Term
 
 
 class Loss(Protocol):
@@ -42,11 +43,26 @@ class Loss(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
 
+class Objective(NamedTuple):
+    """What a part of a batch costs.
+
+    loss: of the head, the mean over its mass.  stats: detached scalars beside it.
+    extra: sum of the weighted terms, the mean over the items; None without terms.
+    extra_stats: each term by itself, detached.
+    """
+
+    loss: Tensor
+    stats: dict[str, Tensor]
+    extra: Tensor | None = None
+    extra_stats: dict[str, Tensor] = {}  # noqa: RUF012
+
+
 class Task(nn.Module):
     """Embedder, loss head and label map in one module.
 
     label_map: name of each class, in the order of the class numbers.
     seed: of what the network draws in a step.
+    terms: what is added to the loss of the head.
     """
 
     def __init__(
@@ -61,6 +77,7 @@ class Task(nn.Module):
         self.embedder = embedder
         self.head: Any = head
         self.label_map, self.seed, self.augmenter = tuple(label_map), seed, augmenter
+        self.terms: Sequence[Term] = ()
         self._replica: list[DistributedDataParallel] = []  # a list hides it from the module tree
 
     def train(self, mode: bool = True) -> Task:
@@ -88,11 +105,10 @@ class Task(nn.Module):
             return self._replica[0].no_sync()
         return nullcontext()
 
-    def run(self, part: Part, precision: Precision) -> tuple[Tensor, dict[str, Tensor]]:
+    def run(self, part: Part, precision: Precision) -> Objective:
         """Loss and detached statistics of a part, through DDP if there is a group."""
         module = self._replica[0] if self._replica else self
-        loss, stats = module(part, precision)
-        return loss, stats
+        return Objective(*module(part, precision))
 
     def mass(self, labels: Tensor) -> Tensor:
         """What a mean loss divides by: the items, or their class weights if the loss has them."""
@@ -101,8 +117,7 @@ class Task(nn.Module):
             return weights
         return torch.tensor(float(len(labels)), device=labels.device)
 
-    def forward(self, part: Part, precision: Precision) -> tuple[Tensor, dict[str, Tensor]]:
-        labels = part.labels
+    def forward(self, part: Part, precision: Precision) -> Objective:
         with torch.no_grad():
             wave = part.wave.to(torch.float32) / FULL_SCALE  # as glottis.audio.to_float
             mixed = None
@@ -120,20 +135,38 @@ class Task(nn.Module):
         drawn = self.embedder.draw(generator(self.seed, "network", part.step))
         with precision.autocast():
             output = self.embedder.network(x, **drawn)
-        target = self._head_input(output, part.group)
+        loss, stats = self._head_loss(output, part, mixed)
+        if hasattr(self.embedder.network, "statistics"):
+            stats |= self.embedder.network.statistics()
+        return Objective(loss, stats, *self._extra(output, part))
+
+    def _head_loss(
+        self, output: Any, part: Part, mixed: tuple[Tensor, Tensor] | None
+    ) -> LossOutput:
+        labels, target = part.labels, self._head_input(output, part.group)
         if part.group:
             labels = distributed.gather_rows(labels.view(-1, part.group)[:, 0])
         if mixed is None:
-            result = self.head(target, labels)
-            return result.loss, result.stats
+            result: LossOutput = self.head(target, labels)
+            return result
         partner, share = mixed
         first = self.head(target, labels, weights=share)
         second = self.head(target, labels[partner], weights=1 - share)
-        return first.loss + second.loss, first.stats
+        return LossOutput(first.loss + second.loss, first.stats)
 
-    def _head_input(self, output: Tensor | SpoofOutput, group: int) -> Tensor:
+    def _extra(self, output: Any, part: Part) -> tuple[Tensor | None, dict[str, Tensor]]:
+        if not (self.terms and self.training):  # rows of an evaluation are others
+            return None, {}
+        scores = getattr(self.head, "scores", None)
+        values = {term.name: term(output, part, scores).mean() for term in self.terms}
+        total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
+        return total, {f"loss_{name}": value.detach() for name, value in values.items()}
+
+    def _head_input(self, output: Tensor | SpoofOutput | Reconstructed, group: int) -> Tensor:
         if isinstance(output, SpoofOutput):
             return output.logits if self.head.input == "logits" else output.embedding
+        if isinstance(output, Reconstructed):
+            output = output.embedding
         if group:  # (P K, D) -> (P, K, D), of all processes: the loss compares speakers
             return distributed.gather_rows(output.view(-1, group, output.shape[-1]))
         return output
