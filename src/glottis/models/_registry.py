@@ -1,7 +1,9 @@
 """The registry of networks: a name, a class and its options.
 
-A network is one file with one decorator.  What its class has to say:
+A network is one file with one decorator.  The decorator says what shows that it is the published
+network (`glottis.models._parity`).  What its class has to say:
 
+    reference             who published it, where and when, in one line
     task                  "speaker": forward gives (B, D); "spoof": forward gives a `SpoofOutput`
     input                 "wave": forward takes (B, S); "features": forward takes (B, F, T)
     default_features      the front end of a "features" network, as in a recipe; None for a wave
@@ -10,6 +12,8 @@ A network is one file with one decorator.  What its class has to say:
     unused_parameters     name patterns of parameters that are kept for the sake of published
                           weights and never computed; they do not ask for a gradient
     embedding_size        D, set by the constructor
+    classifier            of a "spoof" network: the module that makes logits of embeddings, and
+                          nothing else; a loss may ask for another one in its place
     min_samples | min_frames   the shortest input, for "wave" | "features"
 
 and may say:
@@ -17,6 +21,8 @@ and may say:
     heavy_blocks          names of lists whose children are recomputed by activation checkpointing
     draw(generator)       the random tensors of one training step, passed to forward by keyword
     statistics()          detached scalars of what it has learned, by name, for the log
+    resolved_config       the config with what files of others implied written out, so that the
+                          model's own folder is all that it needs
     reconstruct           True if forward in training gives a `Reconstructed`; an option sets it
 
 and, where there are published checkpoints:
@@ -40,6 +46,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from glottis.config import Config
+from glottis.models._parity import Parity
 from glottis.registry import Registry
 
 N = TypeVar("N", bound=type[nn.Module])
@@ -47,6 +54,22 @@ N = TypeVar("N", bound=type[nn.Module])
 MODELS: Registry[Any] = Registry("model", "glottis.models")
 
 
-def register_model(name: str, config: type[Config]) -> Callable[[N], N]:
-    """Decorator: make a network class known as ``name`` with the options of ``config``."""
+_PARITY: dict[str, Parity] = {}
+
+
+def register_model(
+    name: str, config: type[Config], *, parity: Parity | None = None
+) -> Callable[[N], N]:
+    """Decorator: make a network class known as ``name`` with the options of ``config``.
+
+    parity: what shows that it is the published network; a contract test asks for it.
+    """
+    if parity is not None:
+        _PARITY[name] = parity
     return MODELS.register(name, config)
+
+
+def parity_of(name: str) -> Parity | None:
+    """What the model ``name`` was registered with."""
+    MODELS[name]  # known, and found
+    return _PARITY.get(name)
