@@ -34,6 +34,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_features
+from glottis.models._parity import ours
 from glottis.models._registry import register_model
 from glottis.models.parts.conformer import ConformerBlock
 from glottis.models.parts.pooling import real
@@ -61,13 +62,18 @@ class ConformerCmConfig(Config):
     """in every branch of a block"""
 
 
-@register_model("conformer_cm", ConformerCmConfig)
+@register_model(
+    "conformer_cm",
+    ConformerCmConfig,
+    parity=ours("no count is published without the self-supervised network; front end ours"),
+)
 class ConformerCm(nn.Module):
     """(B, F, T) features -> embedding (B, D) and logits (B, 2); T >= 1 frame.
 
     Rosello et al., Interspeech 2023.  It hears whole utterances.
     """
 
+    reference = "Rosello et al., Interspeech 2023"
     task = "spoof"
     input = "features"
     min_frames = 1

@@ -35,6 +35,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_features
+from glottis.models._parity import published_count
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import TemporalAveragePooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
@@ -95,13 +96,18 @@ class LightLayer(nn.Module):
         return norm(y) if norm is not None and norm.training else y
 
 
-@register_model("lcnn", LcnnConfig)
+@register_model(
+    "lcnn",
+    LcnnConfig,
+    parity=published_count("276k", 'Jung et al., "AASIST", ICASSP 2022, table 2 (LCNN-LSTM-sum)'),
+)
 class Lcnn(nn.Module):
     """(B, F, T) features -> embedding (B, D) and logits (B, 2); F >= 16, T >= 16 frames.
 
     Wang and Yamagishi, Interspeech 2021.  It hears whole utterances.
     """
 
+    reference = "Lavrentyeva et al., Interspeech 2019; Wang and Yamagishi, Interspeech 2021"
     task = "spoof"
     input = "features"
     min_frames = _STRIDE

@@ -39,6 +39,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_features
+from glottis.models._parity import ours
 from glottis.models._registry import register_model
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import TemporalAveragePooling
@@ -157,14 +158,18 @@ class Res2Block(nn.Module):
         return [*heard, last]
 
 
-@register_model("se_res2net50_cm", SeRes2NetCmConfig)
-@register_model("res2net50_cm", Res2NetCmConfig)
+_PARITY = ours("as many parameters as the layer sizes of the released code; no printed count seen")
+
+
+@register_model("se_res2net50_cm", SeRes2NetCmConfig, parity=_PARITY)
+@register_model("res2net50_cm", Res2NetCmConfig, parity=_PARITY)
 class Res2NetCm(nn.Module):
     """(B, F, T) features -> embedding (B, D) and log probabilities (B, 2); T >= 1 frame.
 
     Li et al., ICASSP 2021.  D is 16 times the channels of the first stage.
     """
 
+    reference = "Li et al., ICASSP 2021"
     task = "spoof"
     input = "features"
     min_frames = 1
