@@ -7,6 +7,7 @@ tensors: see `aasist.py`.  Initialisation: as there.
 
 from __future__ import annotations
 
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.aasist import Aasist, AasistConfig
 
@@ -22,7 +23,7 @@ class AasistLConfig(AasistConfig):
     """share of nodes kept: spectral, temporal, between the heterogeneous layers"""
 
 
-@register_model("aasist_l", AasistLConfig)
+@register_model("aasist_l", AasistLConfig, parity=golden("AASIST-L"))
 class AasistL(Aasist):
     """(B, S) wave at 16 kHz -> embedding (B, 5 K) and logits (B, 2); S >= 2315 samples.
 

@@ -32,6 +32,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.models._formats import Format, Implied, renamer
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import TemporalStatisticsPooling
@@ -204,13 +205,22 @@ _original_name = renamer(
 _MARKS = ("head.conv1.weight", "xvector.tdnn.linear.weight")
 
 
-@register_model("cam_plus_plus", CamPlusPlusConfig)
+@register_model(
+    "cam_plus_plus",
+    CamPlusPlusConfig,
+    parity=golden(
+        "importer_wespeaker_campplus_tstp512",
+        "importer_3dspeaker_campplus_192",
+        "importer_3dspeaker_campplus_512",
+    ),
+)
 class CamPlusPlus(nn.Module):
     """(B, F, T) filterbank features -> (B, D) embeddings, not scaled to unit length; T >= 1 frame.
 
     Wang et al., Interspeech 2023, figure 1.
     """
 
+    reference = "Wang et al., Interspeech 2023"
     task = "speaker"
     input = "features"
     min_frames = 1

@@ -34,6 +34,7 @@ from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._formats import Format, Implied, renamer
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
 from glottis.models.parts.precision import no_autocast
@@ -43,7 +44,7 @@ _DILATIONS = (2, 3, 4)
 
 
 class Ecapa512Config(Config):
-    """Options of ECAPA-TDNN with 512 channels; the defaults have 6,190,720 parameters."""
+    """ECAPA-TDNN with 512 channels (6,190,720 parameters)."""
 
     channels: int = Field(512, ge=8)
     """C, channels of the frame layers; a multiple of ``groups``"""
@@ -64,7 +65,7 @@ class Ecapa512Config(Config):
 
 
 class Ecapa1024Config(Ecapa512Config):
-    """Options of ECAPA-TDNN with 1024 channels; the defaults have 14,657,088 parameters."""
+    """ECAPA-TDNN with 1024 channels (14,657,088 parameters)."""
 
     channels: int = Field(1024, ge=8)
     """C, channels of the frame layers; a multiple of ``groups``"""
@@ -208,14 +209,29 @@ _SPEECHBRAIN_NAMES = [
 ]
 
 
-@register_model("ecapa_1024", Ecapa1024Config)
-@register_model("ecapa_512", Ecapa512Config)
+@register_model(
+    "ecapa_1024",
+    Ecapa1024Config,
+    parity=golden(
+        "importer_wespeaker_ecapa1024_glob_astp192",
+        "importer_wespeaker_ecapa1024_astp192",
+        "importer_speechbrain_ecapa1024_192",
+    ),
+)
+@register_model(
+    "ecapa_512",
+    Ecapa512Config,
+    parity=golden(
+        "importer_wespeaker_ecapa512_glob_astp192", "importer_wespeaker_ecapa512_astp192"
+    ),
+)
 class Ecapa(nn.Module):
     """(B, F, T) log-mel features -> (B, D) embeddings, not normalised; T >= 1 frame (5 mirrored).
 
     Desplanques et al., Interspeech 2020, figure 2.
     """
 
+    reference = "Desplanques et al., Interspeech 2020"
     task = "speaker"
     input = "features"
     window_seconds = None

@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.precision import at_least_float32, no_autocast
 
@@ -53,13 +54,14 @@ class Ge2eConfig(Config):
     end; they are heard, but do not count in the coverage"""
 
 
-@register_model("ge2e", Ge2eConfig)
+@register_model("ge2e", Ge2eConfig, parity=golden("ge2e"))
 class Ge2e(nn.Module):
     """(B, F, T) mel energies -> (B, D) embeddings of unit length, no value below 0; T >= 3 frames.
 
     Wan et al., ICASSP 2018, sections 2 and 3; a clip shorter than a window is followed by zeros.
     """
 
+    reference = "Wan et al., ICASSP 2018"
     task = "speaker"
     input = "features"
     window_seconds = None

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from glottis.config import Config
 from glottis.models._interface import Reconstructed, require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.frame_pooling import FramePooling
 from glottis.models.parts.precision import no_autocast
@@ -69,13 +70,18 @@ def convolutions(sizes: tuple[int, int, int, int], dropout: float, end: nn.Modul
     return nn.Sequential(*layers, nn.Conv1d(sizes[2], sizes[3], 3, padding=1), end)
 
 
-@register_model("lstm_autoencoder", LstmAutoencoderConfig)
+@register_model(
+    "lstm_autoencoder",
+    LstmAutoencoderConfig,
+    parity=golden("dim_lstm_autoencoder", "dim_lstm_autoencoder_sap_small"),
+)
 class LstmAutoencoder(nn.Module):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised; T >= 4 frames.
 
     Published code of 2025, see above.  With ``reconstruct``, in training: -> `Reconstructed`.
     """
 
+    reference = "dimuthuanuraj/voxceleb_trainer, 2025"
     task = "speaker"
     input = "features"
     min_frames = 4

@@ -34,6 +34,7 @@ from glottis.config import Config
 from glottis.errors import ConfigError
 from glottis.features import normalise_over_time
 from glottis.models._interface import require_features, require_wave
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.learned_sinc import LearnedSinc
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
@@ -199,14 +200,15 @@ class MixerTrunk(nn.Module):
             return self.embedding_norm(self.embedding(self.pooling(x.transpose(1, 2))))
 
 
-@register_model("mlp_mixer_small", MlpMixerSmallConfig)
-@register_model("mlp_mixer", MlpMixerConfig)
+@register_model("mlp_mixer_small", MlpMixerSmallConfig, parity=golden("dim_mlp_mixer_cfg"))
+@register_model("mlp_mixer", MlpMixerConfig, parity=golden("dim_mlp_mixer_default"))
 class MlpMixer(MixerTrunk):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised; T >= 1 frame.
 
     After Tolstikhin et al., NeurIPS 2021.
     """
 
+    reference = "dimuthuanuraj/voxceleb_trainer, 2025, after Tolstikhin et al., NeurIPS 2021"
     task = "speaker"
     input = "features"
     min_frames = 1
@@ -267,13 +269,14 @@ class Reduction(nn.Sequential):
         )
 
 
-@register_model("mlp_mixer_raw", MlpMixerRawConfig)
+@register_model("mlp_mixer_raw", MlpMixerRawConfig, parity=golden("dim_mlp_mixer_raw"))
 class MlpMixerRaw(MixerTrunk):
     """(B, S) wave at 16 kHz -> (B, D) embeddings, not normalised; S >= 1281 samples.
 
     After Tolstikhin et al., NeurIPS 2021.  A frame inside covers 9 filter frames of 10 ms.
     """
 
+    reference = "dimuthuanuraj/voxceleb_trainer, 2025, after Tolstikhin et al., NeurIPS 2021"
     task = "speaker"
     input = "wave"
     default_features = None

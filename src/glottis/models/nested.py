@@ -44,6 +44,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ConfigError
 from glottis.models._interface import require_features
+from glottis.models._parity import golden, ours
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import AttentiveStatisticsPooling, SelfAttentivePooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
@@ -52,6 +53,9 @@ from glottis.models.parts.squeeze import SqueezeExcitation
 _WIDTHS = (32, 64, 128, 256, 512, 1024)  # of the stem and of levels 1 to 5
 Alignment = Literal["adaptive", "bilinear"]
 Norm = Literal["batch", "group", "mixed"]
+
+
+_REBUILT = ours("rebuilt from the text of its report; no code of it exists")
 
 
 class NestedConfig(Config):
@@ -220,15 +224,26 @@ class Fusion(nn.Module):
         return functional.relu(fused, inplace=True)
 
 
-@register_model("nested_original", NestedOriginalConfig)
-@register_model("nested_report004", NestedReport004Config)
-@register_model("nested", NestedConfig)
+@register_model("nested_original", NestedOriginalConfig, parity=_REBUILT)
+@register_model("nested_report004", NestedReport004Config, parity=_REBUILT)
+@register_model(
+    "nested",
+    NestedConfig,
+    parity=golden(
+        "dim_nested_4level_sap",
+        "dim_nested_4level_asp",
+        "dim_nested_3level_sap",
+        "dim_nested_5level_asp",
+        "dim_nested_4level_sap_attention",
+    ),
+)
 class NestedSpeakerNet(nn.Module):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised; T >= 8 frames.
 
     Published code of 2025, see above.
     """
 
+    reference = "dimuthuanuraj/voxceleb_trainer, 2025"
     task = "speaker"
     input = "features"
     min_frames = 8

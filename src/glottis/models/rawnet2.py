@@ -32,6 +32,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_wave
+from glottis.models._parity import published_count
 from glottis.models._registry import register_model
 from glottis.models.parts.fft_filter import fft_filter
 from glottis.models.parts.precision import at_least_float32, no_autocast
@@ -91,7 +92,11 @@ class LogOdds(nn.Linear):
         return functional.logsigmoid(torch.stack([spoof - bona_fide, bona_fide - spoof], dim=1))
 
 
-@register_model("rawnet2", RawNet2Config)
+@register_model(
+    "rawnet2",
+    RawNet2Config,
+    parity=published_count("17621410", "its published code, as counted there; no paper states it"),
+)
 class RawNet2(nn.Module):
     """(B, S) wave at 16 kHz -> embedding (B, D) and log probabilities (B, 2); S >= 3211 samples.
 
@@ -99,6 +104,7 @@ class RawNet2(nn.Module):
     published scores come from the first 64,600 samples (4.04 s, 29 steps).
     """
 
+    reference = "Tak et al., ICASSP 2021"
     task = "spoof"
     input = "wave"
     default_features = None

@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.models._interface import require_wave
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.learned_sinc import LearnedSinc
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
@@ -101,7 +102,7 @@ class Res2Block(nn.Module):
         return self.scaling(y)
 
 
-@register_model("rawnet3", RawNet3Config)
+@register_model("rawnet3", RawNet3Config, parity=golden("vox_RawNet3_ECA"))
 class RawNet3(nn.Module):
     """(B, S) wave at 16 kHz -> (B, D) embeddings, not normalised; S >= 391 samples.
 
@@ -109,6 +110,7 @@ class RawNet3(nn.Module):
     filterbank, or 9.4 ms.
     """
 
+    reference = "Jung et al., Interspeech 2022"
     task = "speaker"
     input = "wave"
     default_features = None

@@ -36,6 +36,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._redimnet_names import published_name
 from glottis.models._redimnet_stored import read_stored
 from glottis.models._registry import register_model
@@ -96,7 +97,7 @@ GlobalContext = Annotated[
 
 
 class ReDimNetConfig(Config):
-    """Options of any ReDimNet; the defaults are those of the published class (4,234,193)."""
+    """ReDimNet of any published table, as the published class has it (4,234,193 parameters)."""
 
     embedding_size: int = Field(192, ge=1)
     """D, values of an embedding"""
@@ -116,7 +117,7 @@ class ReDimNetConfig(Config):
 
 
 class ReDimNetB0Config(ReDimNetConfig):
-    """Options of ReDimNet-B0; the defaults have 1,004,251 parameters (60 mel bins)."""
+    """ReDimNet-B0 on 60 mel bins, the smallest released size (1,004,251 parameters)."""
 
     channels: Channels = 10
     stages: Stages = table(
@@ -129,7 +130,7 @@ class ReDimNetB0Config(ReDimNetConfig):
 
 
 class ReDimNetB1Config(ReDimNetB0Config):
-    """Options of ReDimNet-B1; the defaults have 2,126,937 parameters."""
+    """ReDimNet-B1 on 72 mel bins (2,126,937 parameters)."""
 
     channels: Channels = 12
     stages: Stages = table(
@@ -140,7 +141,7 @@ class ReDimNetB1Config(ReDimNetB0Config):
 
 
 class ReDimNetB2Config(ReDimNetB1Config):
-    """Options of ReDimNet-B2 as released; the defaults have 5,067,057 parameters."""
+    """ReDimNet-B2 as its authors released it, a frame every 15 ms (5,067,057 parameters)."""
 
     channels: Channels = 16
     stages: Stages = table(
@@ -150,7 +151,7 @@ class ReDimNetB2Config(ReDimNetB1Config):
 
 
 class ReDimNetB2MatryoshkaConfig(ReDimNetB2Config):
-    """Options of ReDimNet-B2 for Matryoshka embeddings; the defaults have 5,016,305 parameters."""
+    """ReDimNet-B2 for Matryoshka embeddings of 64 to 256 values (5,016,305 parameters)."""
 
     embedding_size: int = Field(256, ge=1)
     """D, values of the largest embedding; shorter ones are its first values"""
@@ -159,7 +160,7 @@ class ReDimNetB2MatryoshkaConfig(ReDimNetB2Config):
 
 
 class ReDimNetB3Config(ReDimNetB0Config):
-    """Options of ReDimNet-B3; the defaults have 3,225,021 parameters."""
+    """ReDimNet-B3, basic residual blocks with a gate per bin (3,225,021 parameters)."""
 
     channels: Channels = 16
     stages: Stages = table(
@@ -169,7 +170,7 @@ class ReDimNetB3Config(ReDimNetB0Config):
 
 
 class ReDimNetB4Config(ReDimNetB3Config):
-    """Options of ReDimNet-B4; the defaults have 6,441,521 parameters."""
+    """ReDimNet-B4, the blocks of B3, twice as wide (6,441,521 parameters)."""
 
     channels: Channels = 32
     stages: Stages = table(
@@ -178,13 +179,13 @@ class ReDimNetB4Config(ReDimNetB3Config):
 
 
 class ReDimNetB5Config(ReDimNetB4Config):
-    """Options of ReDimNet-B5; the defaults have 7,659,761 parameters."""
+    """ReDimNet-B5, B4 with wider groups in its convolutions (7,659,761 parameters)."""
 
     group_channels: GroupChannels = 16
 
 
 class ReDimNetB6Config(ReDimNetB0Config):
-    """Options of ReDimNet-B6; the defaults have 15,015,473 parameters."""
+    """ReDimNet-B6, the largest released size (15,015,473 parameters)."""
 
     channels: Channels = 32
     stages: Stages = table(
@@ -261,6 +262,7 @@ class ReDimNet(nn.Module):
     Yakovlev et al., Interspeech 2024.  F is a multiple of all strides together.
     """
 
+    reference = "Yakovlev et al., Interspeech 2024"
     task = "speaker"
     input = "features"
     min_frames = 1
@@ -393,14 +395,14 @@ def require_fitting(config: ReDimNetConfig, num_features: int) -> None:
             )
 
 
-@register_model("redimnet_b0", ReDimNetB0Config)
+@register_model("redimnet_b0", ReDimNetB0Config, parity=golden("redimnet_b0"))
 class ReDimNetB0(ReDimNet):
     """ReDimNet on F = 60 mel bins: (B, F, T) -> (B, D).  Yakovlev et al., Interspeech 2024."""
 
     default_features = {**ReDimNet.default_features, "num_mels": 60}  # noqa: RUF012
 
 
-@register_model("redimnet_b2", ReDimNetB2Config)
+@register_model("redimnet_b2", ReDimNetB2Config, parity=golden("redimnet_b2_official"))
 class ReDimNetB2(ReDimNet):
     """ReDimNet with the hop of 15 ms of the released B2: (B, F, T) -> (B, D).
 
@@ -410,7 +412,7 @@ class ReDimNetB2(ReDimNet):
     default_features = {**ReDimNet.default_features, "hop_samples": 240}  # noqa: RUF012
 
 
-@register_model("redimnet_b2_mrl", ReDimNetB2MatryoshkaConfig)
+@register_model("redimnet_b2_mrl", ReDimNetB2MatryoshkaConfig, parity=golden("mrl_redimnet_b2"))
 class ReDimNetB2Matryoshka(ReDimNet):
     """ReDimNet-B2 whose embedding is a Matryoshka projection: (B, F, T) -> (B, D).
 
@@ -429,12 +431,12 @@ class ReDimNetB2Matryoshka(ReDimNet):
     """tables of the front end"""
 
 
-for _name, _config in {
-    "redimnet": ReDimNetConfig,
-    "redimnet_b1": ReDimNetB1Config,
-    "redimnet_b3": ReDimNetB3Config,
-    "redimnet_b4": ReDimNetB4Config,
-    "redimnet_b5": ReDimNetB5Config,
-    "redimnet_b6": ReDimNetB6Config,
-}.items():
-    register_model(_name, _config)(ReDimNet)
+for _name, _config, _vectors in (
+    ("redimnet", ReDimNetConfig, "redimnet_wrap_default"),
+    ("redimnet_b1", ReDimNetB1Config, "redimnet_b1"),
+    ("redimnet_b3", ReDimNetB3Config, "redimnet_b3"),
+    ("redimnet_b4", ReDimNetB4Config, "redimnet_b4"),
+    ("redimnet_b5", ReDimNetB5Config, "redimnet_b5"),
+    ("redimnet_b6", ReDimNetB6Config, "redimnet_b6"),
+):
+    register_model(_name, _config, parity=golden(_vectors))(ReDimNet)

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import require_features
+from glottis.models._parity import golden, published_count
 from glottis.models._redimnet_names import published_name
 from glottis.models._redimnet_stored import read_stored
 from glottis.models._registry import register_model
@@ -84,7 +85,7 @@ OnMap = Annotated[
 
 
 class ReDimNet2Config(Config):
-    """Options of any ReDimNet2; the defaults are B4, 6,659,744 parameters (published: 6.6 M)."""
+    """ReDimNet2 of any table; the defaults are B4 (6,659,744 parameters, published 6.6 M)."""
 
     embedding_size: int = Field(192, ge=1)
     """D, values of an embedding"""
@@ -112,7 +113,7 @@ class ReDimNet2Config(Config):
 
 
 class ReDimNet2B0Config(ReDimNet2Config):
-    """Options of ReDimNet2-B0; the defaults have 1,115,220 parameters (published: 1.1 M)."""
+    """ReDimNet2-B0, the smallest size (1,115,220 parameters, published 1.1 M)."""
 
     channels: Channels = 12
     stages: Stages2 = table(
@@ -128,7 +129,7 @@ class ReDimNet2B0Config(ReDimNet2Config):
 
 
 class ReDimNet2B5Config(ReDimNet2Config):
-    """Options of ReDimNet2-B5; the defaults have 8,959,272 parameters (published: 8.9 M)."""
+    """ReDimNet2-B5, wider than B4 (8,959,272 parameters, published 8.9 M)."""
 
     channels: Channels = 48
     stages: Stages2 = table(
@@ -144,7 +145,7 @@ class ReDimNet2B5Config(ReDimNet2Config):
 
 
 class ReDimNet2B6Config(ReDimNet2Config):
-    """Options of ReDimNet2-B6; the defaults have 12,394,784 parameters (published: 12.3 M)."""
+    """ReDimNet2-B6, the largest size (12,394,784 parameters, published 12.3 M)."""
 
     channels: Channels = 64
     stages: Stages2 = table(
@@ -239,6 +240,7 @@ class ReDimNet2(nn.Module):
     beyond the last multiple of all merged frames together are not heard.
     """
 
+    reference = "Yakovlev and Okhotnikov, Interspeech 2026"
     task = "speaker"
     input = "features"
     window_seconds = None
@@ -384,10 +386,11 @@ def require_fitting(config: ReDimNet2Config, num_features: int) -> None:
             )
 
 
-for _name, _config in {
-    "redimnet2_b0": ReDimNet2B0Config,
-    "redimnet2_b4": ReDimNet2Config,
-    "redimnet2_b5": ReDimNet2B5Config,
-    "redimnet2_b6": ReDimNet2B6Config,
-}.items():
-    register_model(_name, _config)(ReDimNet2)
+_TABLE = "the table of the repository, which cuts to one decimal"
+for _name, _config, _parity in (
+    ("redimnet2_b0", ReDimNet2B0Config, golden("redimnet2_b0_2d", "redimnet2_b0_1d")),
+    ("redimnet2_b4", ReDimNet2Config, published_count("6.6M", _TABLE)),
+    ("redimnet2_b5", ReDimNet2B5Config, published_count("8.9M", _TABLE)),
+    ("redimnet2_b6", ReDimNet2B6Config, published_count("12.3M", _TABLE)),
+):
+    register_model(_name, _config, parity=_parity)(ReDimNet2)

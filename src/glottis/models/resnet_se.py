@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import AttentiveStatisticsPooling, SelfAttentivePooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
@@ -70,13 +71,16 @@ def stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.S
     return nn.Sequential(*blocks)
 
 
-@register_model("resnetse34l", ResNetSE34LConfig)
+@register_model(
+    "resnetse34l", ResNetSE34LConfig, parity=golden("vox_ResNetSE34L_SAP", "vox_ResNetSE34L_ASP")
+)
 class ResNetSE34L(nn.Module):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised; T >= 10 frames.
 
     Chung et al., Interspeech 2020, section 3.2.
     """
 
+    reference = "Chung et al., Interspeech 2020"
     task = "speaker"
     input = "features"
     min_frames = 10

@@ -27,15 +27,18 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.models._interface import require_features
+from glottis.models._parity import ours
 from glottis.models._registry import register_model
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import ChannelAttention, ChannelStatisticsPooling
 from glottis.models.parts.precision import no_autocast
 from glottis.models.parts.residual import residual_stages
 
+_PARITY = ours("the blocks have the published counts of SE-ResNet; none for the whole network")
+
 
 class ResNetSE34Config(Config):
-    """Options of ResNetSE34; the defaults have 7,373,356 parameters."""
+    """ResNetSE34: blocks of two 3x3 convolutions (7,373,356 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     """blocks of the four stages"""
@@ -52,36 +55,37 @@ class ResNetSE34Config(Config):
 
 
 class ResNetSE50Config(ResNetSE34Config):
-    """Options of ResNetSE50; the defaults have 15,029,392 parameters."""
+    """ResNetSE50: bottleneck blocks, 3, 4, 6, 3 of them (15,029,392 parameters)."""
 
     bottleneck: bool = True
     """blocks of 1x1, 3x3 and 1x1 convolutions with four times the channels between blocks"""
 
 
 class ResNetSE101Config(ResNetSE50Config):
-    """Options of ResNetSE101; the defaults have 20,914,384 parameters."""
+    """ResNetSE101: bottleneck blocks, 3, 4, 23, 3 of them (20,914,384 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 4, 23, 3)
     """blocks of the four stages"""
 
 
 class ResNetSE152Config(ResNetSE50Config):
-    """Options of ResNetSE152; the defaults have 25,762,960 parameters."""
+    """ResNetSE152: bottleneck blocks, 3, 8, 36, 3 of them (25,762,960 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 8, 36, 3)
     """blocks of the four stages"""
 
 
-@register_model("resnetse152", ResNetSE152Config)
-@register_model("resnetse101", ResNetSE101Config)
-@register_model("resnetse50", ResNetSE50Config)
-@register_model("resnetse34", ResNetSE34Config)
+@register_model("resnetse152", ResNetSE152Config, parity=_PARITY)
+@register_model("resnetse101", ResNetSE101Config, parity=_PARITY)
+@register_model("resnetse50", ResNetSE50Config, parity=_PARITY)
+@register_model("resnetse34", ResNetSE34Config, parity=_PARITY)
 class ResNetSE(nn.Module):
     """(B, F, T) log-mel features -> (B, D) embeddings, not normalised; T >= 1 frame.
 
     Blocks of Hu et al., CVPR 2018.
     """
 
+    reference = "Hu et al., CVPR 2018; Heo et al., 2020 (arXiv 2009.14153)"
     task = "speaker"
     input = "features"
     min_frames = 1

@@ -25,6 +25,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import (
     ChannelAttention,
@@ -44,13 +45,18 @@ class ResNetSE34V2Config(Config):
     """over time, a weight per channel and frame: mean, or mean and standard deviation"""
 
 
-@register_model("resnetse34v2", ResNetSE34V2Config)
+@register_model(
+    "resnetse34v2",
+    ResNetSE34V2Config,
+    parity=golden("vox_ResNetSE34V2_ASP", "vox_ResNetSE34V2_SAP"),
+)
 class ResNetSE34V2(nn.Module):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised; T >= 8 frames.
 
     F is a multiple of 8.  Kwon et al., ICASSP 2021, section 2.
     """
 
+    reference = "Kwon et al., ICASSP 2021"
     task = "speaker"
     input = "features"
     min_frames = 8

@@ -30,15 +30,20 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.models._formats import Implied, renamer
 from glottis.models._interface import require_features
+from glottis.models._parity import golden, ours, published_count
 from glottis.models._registry import register_model
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import TemporalStatisticsPooling
 from glottis.models.parts.precision import no_autocast
 from glottis.models.parts.residual import EXPANSION, residual_stages
 
+_TABLE = "wespeaker's VoxCeleb table, which cuts to two decimals"
+_EXPORTED = "wespeaker's list of exported models, of which 65,792 are a second embedding layer"
+_NO_COUNT = ours("the code of its siblings; no count published")
+
 
 class ResNet34Config(Config):
-    """Options of wespeaker's ResNet34; the defaults have 6,634,336 parameters."""
+    """ResNet34 of wespeaker: basic blocks, 3, 4, 6, 3 of them (6,634,336 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     """blocks of the four stages"""
@@ -51,60 +56,67 @@ class ResNet34Config(Config):
 
 
 class ResNet18Config(ResNet34Config):
-    """Options of wespeaker's ResNet18; the defaults have 4,105,440 parameters."""
+    """ResNet18 of wespeaker: basic blocks, 2, 2, 2, 2 of them (4,105,440 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     """blocks of the four stages"""
 
 
 class ResNet50Config(ResNet34Config):
-    """Options of wespeaker's ResNet50; the defaults have 11,131,360 parameters."""
+    """ResNet50 of wespeaker: bottlenecks, 3, 4, 6, 3 of them (11,131,360 parameters)."""
 
     bottleneck: bool = True
     """blocks of 1x1, 3x3 and 1x1 convolutions with four times the channels between blocks"""
 
 
 class ResNet101Config(ResNet50Config):
-    """Options of wespeaker's ResNet101; the defaults have 15,892,448 parameters."""
+    """ResNet101 of wespeaker: bottlenecks, 3, 4, 23, 3 of them (15,892,448 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 4, 23, 3)
     """blocks of the four stages"""
 
 
 class ResNet152Config(ResNet50Config):
-    """Options of wespeaker's ResNet152; the defaults have 19,814,880 parameters."""
+    """ResNet152 of wespeaker: bottlenecks, 3, 8, 36, 3 of them (19,814,880 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 8, 36, 3)
     """blocks of the four stages"""
 
 
 class ResNet221Config(ResNet50Config):
-    """Options of wespeaker's ResNet221; the defaults have 23,792,224 parameters."""
+    """ResNet221 of wespeaker: bottlenecks, 6, 16, 48, 3 of them (23,792,224 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (6, 16, 48, 3)
     """blocks of the four stages"""
 
 
 class ResNet293Config(ResNet50Config):
-    """Options of wespeaker's ResNet293; the defaults have 28,626,016 parameters."""
+    """ResNet293 of wespeaker: bottlenecks, 10, 20, 64, 3 of them (28,626,016 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (10, 20, 64, 3)
     """blocks of the four stages"""
 
 
-@register_model("resnet293_wespeaker", ResNet293Config)
-@register_model("resnet221_wespeaker", ResNet221Config)
-@register_model("resnet152_wespeaker", ResNet152Config)
-@register_model("resnet101_wespeaker", ResNet101Config)
-@register_model("resnet50_wespeaker", ResNet50Config)
-@register_model("resnet34_wespeaker", ResNet34Config)
-@register_model("resnet18_wespeaker", ResNet18Config)
+@register_model("resnet293_wespeaker", ResNet293Config, parity=published_count("28.62M", _TABLE))
+@register_model("resnet221_wespeaker", ResNet221Config, parity=published_count("23.79M", _TABLE))
+@register_model(
+    "resnet152_wespeaker",
+    ResNet152Config,
+    parity=published_count("19.88M", _EXPORTED, extra=65_792),
+)
+@register_model("resnet101_wespeaker", ResNet101Config, parity=_NO_COUNT)
+@register_model("resnet50_wespeaker", ResNet50Config, parity=_NO_COUNT)
+@register_model(
+    "resnet34_wespeaker", ResNet34Config, parity=golden("importer_wespeaker_resnet34_tstp256")
+)
+@register_model("resnet18_wespeaker", ResNet18Config, parity=_NO_COUNT)
 class ResNet(nn.Module):
     """(B, F, T) filterbank features -> (B, D) embeddings, not normalised; T >= 1 frame.
 
     Wang et al., ICASSP 2023; the blocks are those of He et al., CVPR 2016.
     """
 
+    reference = "Wang et al., ICASSP 2023, after He et al., CVPR 2016"
     task = "speaker"
     input = "features"
     min_frames = 1

@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.models._interface import SpoofOutput, require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.frame_pooling import FramePooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
@@ -144,9 +145,9 @@ def stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.S
     return nn.Sequential(*blocks)
 
 
-@register_model("se_resnet_small", SeResNetSmallConfig)
-@register_model("se_resnet_deep", SeResNetDeepConfig)
-@register_model("se_resnet", SeResNetConfig)
+@register_model("se_resnet_small", SeResNetSmallConfig, parity=golden("seresnet_small"))
+@register_model("se_resnet_deep", SeResNetDeepConfig, parity=golden("seresnet_default_3463"))
+@register_model("se_resnet", SeResNetConfig, parity=golden("seresnet_conf_2222"))
 class SeResNet(nn.Module):
     """(B, F, T) spectral features -> embedding (B, D) and logits (B, 2); T >= 1 frame.
 
@@ -154,6 +155,7 @@ class SeResNet(nn.Module):
     of the last stage covers 32 frames; published scores come from the first 64,600 samples.
     """
 
+    reference = "gkibria121/ai-voice-detector, 2025, after Hu et al., CVPR 2018"
     task = "spoof"
     input = "features"
     min_frames = 1

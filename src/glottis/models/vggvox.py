@@ -25,6 +25,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import require_features
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.pooling import (
     SelfAttentivePooling,
@@ -77,7 +78,9 @@ class Layer(nn.Module):
         return functional.relu(x, inplace=True)
 
 
-@register_model("vggvox", VggVoxConfig)
+@register_model(
+    "vggvox", VggVoxConfig, parity=golden("vox_VGGVox_SAP", "vox_VGGVox_TAP", "vox_VGGVox_MAX")
+)
 class VggVox(nn.Module):
     """(B, F, T) normalised log-mel features -> (B, D) embeddings, not normalised.
 
@@ -85,6 +88,7 @@ class VggVox(nn.Module):
     2020, section 3.2.
     """
 
+    reference = "Nagrani et al., Interspeech 2017; Chung et al., Interspeech 2020"
     task = "speaker"
     input = "features"
     min_frames = 63
