@@ -21,6 +21,7 @@ class TrainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """A word after ``--resume`` is its value unless it is an option, an override or a file."""
+        self._refuse_foreign(args)
         words: list[str] = []
         for word, following in zip(args, [*args[1:], "-"], strict=False):
             words.append(word)
@@ -28,6 +29,22 @@ class TrainCommand(TyperCommand):
             if word == "--resume" and other:
                 words.append(NEWEST)
         return super().parse_args(ctx, words)
+
+    def _refuse_foreign(self, args: list[str]) -> None:
+        """Options of other trainers are settings of the recipe here, or nothing."""
+        known = {option for parameter in self.params for option in parameter.opts} | {"--help"}
+        strangers = [w for w in args if w.startswith("--") and w.partition("=")[0] not in known]
+        for word in strangers:
+            from glottis.errors import ConfigError
+            from glottis.train.foreign import option_hint
+
+            told = option_hint(word)
+            if told:
+                raise ConfigError(
+                    f"there is no option '{word.partition('=')[0]}'; {told}",
+                    why="settings are keys of the recipe, so that the run folder holds all of them",
+                    fix="glottis train RECIPE key=value; docs/migrating.md has the keys of others",
+                )
 
 
 @app.command(cls=TrainCommand)

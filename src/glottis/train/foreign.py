@@ -1,10 +1,13 @@
-"""Keys of other trainers, and what they are here: the table behind docs/migrating.md and error hints.
+"""Keys of other trainers, and what they are here: for docs/migrating.md and for errors.
 
 The table is ``foreign.yaml`` beside this file; its header explains the columns.
 """
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,15 +31,21 @@ class Row:
     here: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
     write: str = ""
+    same: bool = False
     values: Mapping[str, str] = field(default_factory=dict)
     base: Literal["speaker", "spoof"] = "speaker"
     note: str = ""
 
     def written(self, value: object = None) -> str:
         """What to write for a value of the key: that of the value, else the general one."""
-        shown = {name.lower(): text for name, text in self.values.items()}
+        for name, text in self.values.items():
+            if name.lower() == str(value).lower():
+                return text
+        if self.same and isinstance(value, bool | int | float | str | list):
+            given = shlex.quote(json.dumps(value).strip('"'))
+            return f"{self.write.rpartition('=')[0]}={given}"
         listed = "; ".join(f"{text} (for {name})" for name, text in self.values.items())
-        return shown.get(str(value).lower(), self.write or listed)
+        return self.write or listed
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def starts() -> tuple[Start, ...]:
 
 
 def _row(tree: dict[str, Any]) -> Row:
-    words = tree["item"].split()
+    words = re.sub(r"\(.*\)", "", tree["item"]).split()
     keys = tree.get("keys", words if len(words) == 1 else [])
     lists = {name: tuple(tree.get(name, ())) for name in ("here", "later")}
     return Row(**{**tree, **lists, "keys": tuple(keys)})
@@ -110,11 +119,11 @@ def option_hint(word: str) -> str:
 
 
 def _advice(row: Row, value: object) -> str:
-    written, here = row.written(value), ", ".join(row.here)
-    note = f"; {row.note}" if row.note else ""
+    written = row.written(value)
+    note = row.note.partition(". ")[0].removesuffix(".")
     if row.answer == "absent":
-        return f"left out on purpose: {row.note}"
+        return f"left out on purpose: {note}"
     if row.answer == "planned":
-        return f"not there yet: {row.note}" + (f" Now: {written}" if written else "")
-    told = f"this is {here} here" if row.answer == "ours" else f"{here} does its work here"
-    return f"{told}: write {written}{note}" if written else f"{told}{note}"
+        return f"not there yet: {note}" + (f"; now write {written}" if written else "")
+    told = f"write {written}" if written else f"here that is {', '.join(row.here)}"
+    return f"{told} ({note})" if note else told

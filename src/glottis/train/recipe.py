@@ -17,6 +17,7 @@ from glottis.configfile import apply_overrides, expand, read_tree
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
+from glottis.train.foreign import hint
 from glottis.train.optim import OptimConfig
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
 from glottis.train.terms import DistillationConfig, ReconstructionConfig
@@ -262,7 +263,7 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """The recipe in a file, with ``key=value`` overrides."""
     tree = apply_overrides(read_tree(path), overrides or [])
-    return build(Recipe, tree, str(path))
+    return build(Recipe, tree, str(path), hint)
 
 
 __all__ = ["Recipe", "expand", "load_recipe"]
