@@ -23,7 +23,7 @@ def waves(batch: int, samples: int, scale: float = 0.1) -> Tensor:
 
 
 def test_the_front_ends_of_the_design_are_registered() -> None:
-    assert NAMES == ["kaldi_fbank", "lfcc", "logmel", "mfcc"]
+    assert NAMES == ["cqt", "kaldi_fbank", "lfcc", "logmel", "mfcc"]
 
 
 @pytest.mark.parametrize("name", NAMES)
