@@ -51,7 +51,7 @@ def test_the_dead_batch_norm_is_kept_and_never_touched() -> None:
 
 
 def test_folding_the_batch_norm_changes_nothing() -> None:
-    block = ResidualBlock(4, 6, first=True).double()
+    block = ResidualBlock(4, 6, dead_norm=False).double()
     nn.init.normal_(block.norm.weight)
     nn.init.normal_(block.norm.bias)
     block(torch.randn(2, 4, 5, 12, dtype=torch.float64))  # moves the running statistics

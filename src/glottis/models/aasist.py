@@ -30,14 +30,15 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_wave
+from glottis.models._parity import golden
 from glottis.models._registry import register_model
 from glottis.models.parts.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from glottis.models.parts.precision import no_autocast
 from glottis.models.parts.sinc import SincEnvelope
 
 
-class AasistConfig(Config):
-    """Options of AASIST; the defaults are the published model (297,866 parameters)."""
+class GraphConfig(Config):
+    """Options that every network with AASIST's graph half has."""
 
     channels: tuple[int, int] = (32, 64)
     """channels of encoder blocks 0-1 and of blocks 2-5"""
@@ -47,10 +48,6 @@ class AasistConfig(Config):
     """share of nodes kept: spectral, temporal, between the heterogeneous layers"""
     temperatures: tuple[float, float, float] = (2.0, 2.0, 100.0)
     """of the attention softmax: spectral, temporal, heterogeneous"""
-    num_filters: int = Field(70, ge=9)
-    """sinc filters; three neighbours make one band"""
-    kernel_size: int = Field(129, ge=3)
-    """taps of a sinc filter, odd"""
     attention_dropout: float = Field(0.2, ge=0, lt=1)
     """on the nodes that enter an attention layer"""
     pool_dropout: float = Field(0.3, ge=0, lt=1)
@@ -59,6 +56,15 @@ class AasistConfig(Config):
     """on the nodes of the two branches before they are combined"""
     head_dropout: float = Field(0.5, ge=0, lt=1)
     """before the classifier"""
+
+
+class AasistConfig(GraphConfig):
+    """Options of AASIST; the defaults are the published model (297,866 parameters)."""
+
+    num_filters: int = Field(70, ge=9)
+    """sinc filters; three neighbours make one band"""
+    kernel_size: int = Field(129, ge=3)
+    """taps of a sinc filter, odd"""
     frequency_mask: bool = False
     """in training, silence a random run of neighbouring sinc filters, one run per batch"""
     frequency_mask_width: int = Field(20, ge=1)
@@ -66,11 +72,18 @@ class AasistConfig(Config):
 
 
 class ResidualBlock(nn.Module):
-    """(B, C, F, T) -> (B, C', F, T // 3): two 2x3 convolutions, a shortcut, a pool over time."""
+    """(B, C, F, T) -> (B, C', F, T // 3): two 2x3 convolutions, a shortcut, a pool over time.
 
-    def __init__(self, in_channels: int, channels: int, first: bool) -> None:
+    dead_norm: with the batch norm that the published code has and does not use.  pool: False leaves
+    the pool out, and T as it is.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, *, dead_norm: bool, pool: bool = True
+    ) -> None:
         super().__init__()
-        if not first:
+        self.pool = pool
+        if dead_norm:
             self.dead_norm = nn.BatchNorm2d(in_channels)  # only for the published state dict
             self.dead_norm.requires_grad_(False)
         self.conv1 = nn.Conv2d(in_channels, channels, (2, 3), padding=(1, 1))
@@ -83,7 +96,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = functional.selu(self._convolved(x), inplace=True)  # (B, C', F + 1, T)
         y = self.conv2(y).add_(x if self.shortcut is None else self.shortcut(x))
-        return pool_time(y)
+        return pool_time(y) if self.pool else y
 
     def _convolved(self, x: Tensor) -> Tensor:
         """norm(conv1(x)); in eval mode as one convolution, which is the same and saves a pass."""
@@ -112,7 +125,7 @@ class Branch(nn.Module):
     temporal (B, N1, D), spectral (B, N2, D) -> the same, fewer nodes of size K, and a master node.
     """
 
-    def __init__(self, size: int, output_size: int, config: AasistConfig) -> None:
+    def __init__(self, size: int, output_size: int, config: GraphConfig) -> None:
         super().__init__()
         ratio, temperature = config.pool_ratios[2], config.temperatures[2]
         dropout, pool_dropout = config.attention_dropout, config.pool_dropout
@@ -134,14 +147,55 @@ class Branch(nn.Module):
         )
 
 
-@register_model("aasist", AasistConfig)
-class Aasist(nn.Module):
+class GraphHalf(nn.Module):
+    """What follows the encoder: nodes, attention, branches, classifier; for subclasses.
+
+    spectral (B, F, C) and temporal (B, T, C) nodes -> embedding (B, 5 K) and logits (B, 2).
+    """
+
+    def build_graph(self, config: GraphConfig, num_bands: int) -> None:
+        """Make its layers, under the names that the published weights are mapped to."""
+        size, output_size = config.graph_sizes
+        wide = config.channels[1]
+        dropout, pool_dropout = config.attention_dropout, config.pool_dropout
+        self.embedding_size = 5 * output_size
+        self.position = nn.Parameter(torch.randn(1, num_bands, wide))
+        self.spectral_attention = GraphAttention(wide, size, config.temperatures[0], dropout)
+        self.temporal_attention = GraphAttention(wide, size, config.temperatures[1], dropout)
+        self.spectral_pool = GraphPool(size, config.pool_ratios[0], pool_dropout)
+        self.temporal_pool = GraphPool(size, config.pool_ratios[1], pool_dropout)
+        self.branches = nn.ModuleList(Branch(size, output_size, config) for _ in range(2))
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.classifier = nn.Linear(self.embedding_size, 2)
+
+    def judge(self, spectral: Tensor, temporal: Tensor) -> SpoofOutput:
+        """The nodes, without their positions, to the answer; in float32 and outside autocast."""
+        spectral = self.spectral_pool(self.spectral_attention(spectral + self.position))
+        temporal = self.temporal_pool(self.temporal_attention(temporal))
+        branches = [branch(temporal, spectral) for branch in self.branches]
+        temporal, spectral, master = (torch.maximum(*pair) for pair in zip(*branches, strict=True))
+        embedding = torch.cat(
+            [
+                temporal.abs().max(dim=1).values,
+                temporal.mean(dim=1),
+                spectral.abs().max(dim=1).values,
+                spectral.mean(dim=1),
+                master.squeeze(1),
+            ],
+            dim=1,
+        )
+        return SpoofOutput(embedding, self.classifier(self.dropout(embedding)))
+
+
+@register_model("aasist", AasistConfig, parity=golden("AASIST"))
+class Aasist(GraphHalf):
     """(B, S) wave at 16 kHz -> embedding (B, 5 K) and logits (B, 2); S >= 2315 samples.
 
     Jung et al., ICASSP 2022.  One temporal node covers 2187 samples (0.137 s); the published
     scores come from the first 64,600 samples (4.04 s, 29 temporal and 23 spectral nodes).
     """
 
+    reference = "Jung et al., ICASSP 2022"
     task = "spoof"
     input = "wave"
     default_features = None
@@ -155,28 +209,18 @@ class Aasist(nn.Module):
         if config.kernel_size % 2 == 0:
             raise ModelError(f"kernel_size={config.kernel_size} is even", fix="use an odd number")
         narrow, wide = config.channels
-        size, output_size = config.graph_sizes
-        dropout, pool_dropout = config.attention_dropout, config.pool_dropout
         self.num_filters = config.num_filters
         width = config.frequency_mask_width
         self.mask_width = width if config.frequency_mask else 0
         self.min_samples = config.kernel_size - 1 + 3**7
-        self.embedding_size = 5 * output_size
 
         self.envelope = SincEnvelope(config.num_filters, config.kernel_size, self.sample_rate)
         self.input_norm = nn.BatchNorm2d(1)
         widths = [1, narrow, narrow, wide, wide, wide, wide]
         self.encoder = nn.Sequential(
-            *(ResidualBlock(widths[i], widths[i + 1], first=i == 0) for i in range(6))
+            *(ResidualBlock(widths[i], widths[i + 1], dead_norm=i > 0) for i in range(6))
         )
-        self.position = nn.Parameter(torch.randn(1, self.envelope.num_rows, wide))
-        self.spectral_attention = GraphAttention(wide, size, config.temperatures[0], dropout)
-        self.temporal_attention = GraphAttention(wide, size, config.temperatures[1], dropout)
-        self.spectral_pool = GraphPool(size, config.pool_ratios[0], pool_dropout)
-        self.temporal_pool = GraphPool(size, config.pool_ratios[1], pool_dropout)
-        self.branches = nn.ModuleList(Branch(size, output_size, config) for _ in range(2))
-        self.dropout = nn.Dropout(config.head_dropout)
-        self.classifier = nn.Linear(self.embedding_size, 2)
+        self.build_graph(config, self.envelope.num_rows)
 
     def draw(self, generator: np.random.Generator) -> dict[str, Tensor]:
         """The random tensors of one training step: ``filter_mask`` (num_filters,), 0 = silenced.
@@ -203,27 +247,10 @@ class Aasist(nn.Module):
         x = self.input_norm(self.envelope(wave, filter_mask))  # (B, 1, F, 3^6 T)
         x = self.encoder(functional.selu(x, inplace=True))  # (B, C, F, T)
         with no_autocast(x):
-            return self._graph(x.to(self.position.dtype))
-
-    def _graph(self, x: Tensor) -> SpoofOutput:
-        magnitude = x.abs()
-        spectral = magnitude.max(dim=3).values.transpose(1, 2) + self.position  # (B, F, C)
-        temporal = magnitude.max(dim=2).values.transpose(1, 2)  # (B, T, C)
-        spectral = self.spectral_pool(self.spectral_attention(spectral))
-        temporal = self.temporal_pool(self.temporal_attention(temporal))
-        branches = [branch(temporal, spectral) for branch in self.branches]
-        temporal, spectral, master = (torch.maximum(*pair) for pair in zip(*branches, strict=True))
-        embedding = torch.cat(
-            [
-                temporal.abs().max(dim=1).values,
-                temporal.mean(dim=1),
-                spectral.abs().max(dim=1).values,
-                spectral.mean(dim=1),
-                master.squeeze(1),
-            ],
-            dim=1,
-        )
-        return SpoofOutput(embedding, self.classifier(self.dropout(embedding)))
+            magnitude = x.to(self.position.dtype).abs()
+            spectral = magnitude.max(dim=3).values.transpose(1, 2)  # (B, F, C)
+            temporal = magnitude.max(dim=2).values.transpose(1, 2)  # (B, T, C)
+            return self.judge(spectral, temporal)
 
     @staticmethod
     def original_name(name: str) -> str:
