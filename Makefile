@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(DEV): $(STAMP)
-	$(PIP) -e '.[dev,track]'
+	$(PIP) -e '.[dev,track,ssl]'
 	@touch $@
 
 demo: $(STAMP)  ## no data needed: synthetic talkers -> pack -> train both tasks -> evaluate (a few minutes)

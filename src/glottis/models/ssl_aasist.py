@@ -73,7 +73,7 @@ class SslAasist(GraphHalf):
     sample_rate = 16000
     window_seconds = 64600 / 16000
     unused_parameters: tuple[str, ...] = ()
-    heavy_blocks = ("encoder.backbone.network.encoder.layers",)
+    heavy_blocks = ("encoder.backbone.network.encoder.layers", "blocks")
 
     def __init__(self, config: SslAasistConfig) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class SslEcapa(nn.Module):
     sample_rate = 16000
     window_seconds = None
     unused_parameters: tuple[str, ...] = ()
-    heavy_blocks = ("encoder.backbone.network.encoder.layers",)
+    heavy_blocks = ("encoder.backbone.network.encoder.layers", "back_end.blocks")
 
     def __init__(self, config: SslEcapaConfig) -> None:
         super().__init__()

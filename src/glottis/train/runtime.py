@@ -111,12 +111,13 @@ def _is_heavy(network: nn.Module, name: str) -> bool:
     return name.rpartition(".")[0] in parents and bool(name)
 
 
-def _checkpointed(block: nn.Module, forward: Any, *inputs: Any) -> Any:
+def _checkpointed(block: nn.Module, forward: Any, *inputs: Any, **options: Any) -> Any:
     if not torch.is_grad_enabled():
-        return forward(*inputs)
+        return forward(*inputs, **options)
     return checkpoint(
         forward,
         *inputs,
+        **options,
         use_reentrant=False,
         context_fn=lambda: (_nothing(), _statistics_kept(block)),
     )
