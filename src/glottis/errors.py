@@ -78,9 +78,13 @@ class ResultError(ToolkitError):
 
 
 class MissingExtra(ToolkitError):
-    """An optional dependency is not installed; the message holds the install line."""
+    """An optional dependency is not installed; the message holds the install line.
+
+    extra: what to install, as in ``glottis[extra]``.
+    """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.extra = extra
         super().__init__(
             f"{purpose} needs the package '{package}', which is not installed",
             fix=f"pip install 'glottis[{extra}]' -c constraints.txt",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
-def no_autocast(x: Tensor) -> torch.autocast:
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which operations keep the type of their inputs, on the device of ``x``."""
+    if x.device.type == "meta":  # shapes without values have no autocast
+        return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 
 
