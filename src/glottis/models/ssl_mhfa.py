@@ -84,9 +84,13 @@ class SslMhfa(nn.Module):
         return self.embed(wave)
 
 
+class SslMhfaSpoofConfig(SslMhfaConfig):
+    """Options of MHFA on a self-supervised network, as a countermeasure."""
+
+
 @register_model(
     "ssl_mhfa_spoof",
-    SslMhfaConfig,
+    SslMhfaSpoofConfig,
     parity=ours("ssl_mhfa with a classifier of ours"),
 )
 class SslMhfaSpoof(SslMhfa):
@@ -95,7 +99,7 @@ class SslMhfaSpoof(SslMhfa):
     task = "spoof"
     window_seconds = 64600 / 16000
 
-    def __init__(self, config: SslMhfaConfig) -> None:
+    def __init__(self, config: SslMhfaSpoofConfig) -> None:
         super().__init__(config)
         self.classifier = nn.Linear(config.embedding_size, 2)
 

@@ -199,6 +199,12 @@ def _task(
 def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> None:
     source, new = recipe.init, recipe.new_parts
     if source is None:
+        if any(getattr(module, "untrained", False) for module in model.modules()):
+            log.warning(
+                "the self-supervised network of %s starts at random weights: give a folder or a "
+                "published name as model.encoder.weights",
+                model.name,
+            )
         return
     report = load_weights(model, read_weights(expand(source)), new=new)
     log.info("initial weights from %s: %s", source, report)
