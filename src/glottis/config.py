@@ -153,8 +153,10 @@ def _specialise(cls: type[Any], tree: Any, path: str, problems: Problems) -> typ
             kinds = [_named(choice, item, f"{here}.{i}", problems) for i, item in enumerate(value)]
             if kinds:
                 new_type = tuple[tuple(kinds)]  # type: ignore[misc]
-        elif choice is not None:
+        elif choice is not None and typing.get_origin(field.annotation) is not tuple:
             new_type = _named(choice, value, here, problems)
+        elif choice is not None:
+            continue  # one where a list belongs: refused below, by the type of the field
         else:
             inner = config_type(field.annotation)
             if inner is not None:
