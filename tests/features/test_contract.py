@@ -6,16 +6,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from glottis.config import require_all_read
+from glottis.config import Config, require_all_read
 from glottis.errors import AudioError
 from glottis.features import FEATURES, FrontEnd, build_features
 from glottis.rng import torch_generator
 
 NAMES = FEATURES.names()
+STREAMS: list[dict[str, object]] = [  # centred or not, with other windows
+    {"name": "logmel"},
+    {"name": "kaldi_fbank"},
+    {"name": "cqt", "hop_samples": 160, "low_hz": 500.0, "num_bins": 12},
+]
 
 
 def front_end(name: str, **options: object) -> FrontEnd:
-    return build_features(FEATURES.config(name, **options))
+    return build_features(config_of(name, **options))
+
+
+def config_of(name: str, **options: object) -> Config:
+    if name == "fused":  # has no options of its own but the streams, which have them all
+        return FEATURES.config(name, streams=[{**stream, **options} for stream in STREAMS])
+    return FEATURES.config(name, **options)
 
 
 def waves(batch: int, samples: int, scale: float = 0.1) -> Tensor:
@@ -23,12 +34,12 @@ def waves(batch: int, samples: int, scale: float = 0.1) -> Tensor:
 
 
 def test_the_front_ends_of_the_design_are_registered() -> None:
-    assert NAMES == ["cqt", "kaldi_fbank", "lfcc", "logmel", "mfcc", "prosody"]
+    assert NAMES == ["cqt", "fused", "kaldi_fbank", "lfcc", "logmel", "mfcc", "prosody"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_read(name: str) -> None:
-    config = FEATURES.config(name)
+    config = config_of(name)
     build_features(config)
     require_all_read(config)
 

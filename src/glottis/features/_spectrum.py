@@ -19,7 +19,7 @@ from glottis.features._logarithm import Log as Log
 from glottis.features._logarithm import Logarithm, LogConfig
 
 
-class SpectrumConfig(FrontEndConfig, LogConfig):
+class SpectrumConfig(LogConfig, FrontEndConfig):
     """Frames, spectrum and logarithm."""
 
     fft_size: int = Field(512, ge=16)

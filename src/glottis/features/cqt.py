@@ -41,7 +41,7 @@ from glottis.features._spectrum import table
 _C1_HZ = 440.0 * 2.0 ** (-45.0 / 12.0)  # 32.703, 45 semitones below the A of 440 Hz
 
 
-class CqtConfig(TimingConfig, LogConfig):
+class CqtConfig(LogConfig, TimingConfig):
     """84 semitones from C1 to B7 (3951 Hz), as in the SE-ResNet countermeasure's "CQT"."""
 
     hop_samples: int = Field(512, ge=1)
