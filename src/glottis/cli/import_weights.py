@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from glottis.cli._output import JSON_OPTION, print_json, require_folder
+from glottis.errors import ConfigError
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
@@ -37,17 +38,16 @@ def import_weights(
 
     require_folder(destination)
     tree = apply_overrides({}, options or [])
+    reserved = sorted({"arch", "file", "format"} & tree.keys())
+    if reserved:
+        raise ConfigError(
+            f"{reserved[0]} is no option of an architecture",
+            fix="KEY=VALUE are options of the network, and features.KEY=VALUE of its front end",
+        )
     model, report = import_with_report(arch, file, format=kind, **tree)
     save_model(model, destination, {"imported_from": file.name})
     if as_json:
-        print_json(
-            {"model": str(destination), "parameters": model.num_parameters}
-            | {
-                "matched": len(report.matched),
-                "matched_mass": report.matched_mass,
-                "unexpected": list(report.unexpected),
-                "format": report.format or None,
-            }
-        )
+        about = {"model": str(destination), "parameters": model.num_parameters}
+        print_json(about | report.to_dict())
     else:
         typer.echo(f"{report}\nsaved to {destination}")

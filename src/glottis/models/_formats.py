@@ -15,6 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from glottis.errors import ModelError
+from glottis.models._registry import MODELS
+
+_WRAPPERS = ("module.", "_orig_mod.")  # of torch: several devices, compiled
 
 Implied = tuple[dict[str, Any], dict[str, Any]]
 """Options of the network, and changes to its front end."""
@@ -28,7 +31,7 @@ class Format:
     original_name: the name of our tensor in such a file; a network whose names depend on its
     options has a method of that name, which is asked instead.
     marks: patterns of tensor names; a file can be of this kind if each of them occurs in it.
-    prefixes: words that wrappers put before every name.
+    prefixes: words that the trainer puts before every name (torch's own wrappers need no mention).
     extras: patterns of tensors that are no part of the network: a loss, mel tables.
     options: what the shapes in a file imply.  config: what the other content of a torch file
     implies, such as a stored configuration, for the model of the given name; it overrules the
@@ -45,9 +48,21 @@ class Format:
 
     def bare(self, name: str) -> str:
         """A tensor name without the words that wrappers put before it."""
-        for prefix in self.prefixes:
+        for prefix in (*_WRAPPERS, *self.prefixes):
             name = name.removeprefix(prefix)
         return name
+
+    def stripped(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors under their bare names; two of one name are an error."""
+        result: dict[str, Tensor] = {}
+        for name, value in state.items():
+            if self.bare(name) in result:
+                raise ModelError(
+                    f"two tensors are '{self.bare(name)}' once wrappers are taken off their names",
+                    fix="store one network only",
+                )
+            result[self.bare(name)] = value
+        return result
 
     def implied(
         self, state: Mapping[str, Tensor], content: Mapping[str, Any], arch: str
@@ -90,6 +105,16 @@ def formats_of(target: Any) -> tuple[Format, ...]:
             config=getattr(target, "original_config", None),
         ),
     )
+
+
+def importers(arch: str) -> tuple[Format, ...]:
+    """The kinds of checkpoint that the registered model ``arch`` reads.
+
+    A class under several names reads published files under all of them, unless its
+    ``original_for`` says under which: where no list of published tensors could be compared.
+    """
+    target = MODELS[arch].target
+    return formats_of(target) if arch in getattr(target, "original_for", (arch,)) else ()
 
 
 def choose_format(formats: tuple[Format, ...], names: Iterable[str], wanted: str | None) -> Format:

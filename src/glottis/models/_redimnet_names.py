@@ -24,7 +24,6 @@ _outer = renamer(
         (r"^pooling\.attention\.expand\.", "pool.linear2."),
         (r"^norm\.", "bn."),
         (r"^embedding\.", "linear."),
-        (r"^embedding_norm\.", "bn2."),
     ]
 )
 _CONVNEXT = [(r"^conv\.", "dwconvs.0."), (r"^pointwise\.", "pwconv1.")]

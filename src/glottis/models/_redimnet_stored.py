@@ -26,7 +26,6 @@ _NETWORK = {
     "out_channels": "head_channels",
     "embed_dim": "embedding_size",
     "global_context_att": "global_context",
-    "emb_bn": "embedding_norm",
     "feat_agg_dropout": "aggregation_dropout",
     "compress_tconvs": "grouped_merge",
     "return_2d_output": "head_on_map",
@@ -47,6 +46,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "feat_type": ("pt", "pt_mel"),
     "pooling_func": ("ASTP",),
     "num_classes": (None,),
+    "emb_bn": (False,),  # its names are in no list that could be compared
     "tf_optimized_arch": (False,),
     "fm_weigthing_type": ("NC",),
     "causal": ("none",),
@@ -67,7 +67,7 @@ _FRONT_END: Options = {
     "pre_emphasis": 0.97,
 }
 # options of ours that a checkpoint of a named size may have otherwise
-_FREE = ("name", "embedding_size", "embedding_norm", "aggregation_dropout")
+_FREE = ("name", "embedding_size", "aggregation_dropout")
 # arguments that act in training only, or on outputs that are not the embedding
 _IDLE = {
     *("class_dropout", "head_activation", "return_all_outputs"),

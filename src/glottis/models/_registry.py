@@ -28,12 +28,15 @@ and may say:
 and, where there are published checkpoints:
 
     original_name(name)         the name of our tensor in such a file
-    original_prefixes           words that wrappers put before every name
+    original_prefixes           words that the trainer puts before every name
     original_extras             name patterns of tensors that are no part of the network
     original_options(state)     options and front-end options that the tensors of a file imply
     original_config(content, arch)   the same from what a torch file holds beside its tensors (a
                                 dict with a stored configuration, the step ...), if it describes
                                 the model ``arch``; it overrules the shapes
+    original_for                the registered names that read such files; without it, all names of
+                                the class.  A name whose published tensors nobody listed is not
+                                among them: no map of names is guessed
     formats                     instead of all these: several kinds of checkpoint, each a
                                 `glottis.models._formats.Format` with the same parts
 """

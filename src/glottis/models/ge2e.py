@@ -21,6 +21,7 @@ Initialisation: as torch does.  Shapes: B batch, F mel bands, T frames, P window
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glottis.config import Config
+from glottis.models._formats import Implied
 from glottis.models._interface import require_features
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -122,3 +124,13 @@ class Ge2e(nn.Module):
 
     original_extras = ("similarity_weight", "similarity_bias")
     """not part of the network: scale and shift of the training loss"""
+
+    @staticmethod
+    def original_options(state: Mapping[str, Tensor]) -> Implied:
+        """Sizes and mel bands, as the shapes in a checkpoint imply them."""
+        if not {"lstm.weight_ih_l0", "linear.weight"} <= state.keys():
+            return {}, {}
+        size, hidden = state["linear.weight"].shape
+        layers = sum(name.startswith("lstm.weight_ih_l") for name in state)
+        options = {"hidden_size": hidden, "num_layers": layers, "embedding_size": size}
+        return options, {"num_mels": state["lstm.weight_ih_l0"].shape[1]}

@@ -340,6 +340,7 @@ class NestedSpeakerNet(nn.Module):
             name = re.sub(pattern, replacement, name)
         return name
 
+    original_for = ("nested",)
     original_prefixes = ("module.", "__S__.")
     original_extras = ("torchfb.*", "__L__.*")
 

@@ -320,6 +320,7 @@ class ReDimNet2(nn.Module):
         """The name of our tensor ``name`` in the published checkpoints."""
         return published_name(name, self.stages, head="head", dual=self.dual)
 
+    original_for = ("redimnet2_b0",)
     original_prefixes = ReDimNet.original_prefixes
     original_extras = ReDimNet.original_extras
     original_options = staticmethod(ReDimNet.original_options)

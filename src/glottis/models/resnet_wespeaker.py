@@ -2,14 +2,13 @@
 
 Network: He, Zhang, Ren and Sun, "Deep residual learning for image recognition", CVPR 2016, with
 half of its channels.  Implementation and sizes: Wang et al., "Wespeaker: a research and production
-oriented speaker embedding learning toolkit", ICASSP 2023 (arXiv 2210.17016).  Its weights
-(Apache-2.0) load under their original names and give its outputs, if they have one embedding layer
-(``two_emb_layer: false``, as in all its recipes since July 2022).
+oriented speaker embedding learning toolkit", ICASSP 2023 (arXiv 2210.17016).  Weights of
+its ResNet34 (Apache-2.0) load under their original names and give its outputs, if they have one
+embedding layer (``two_emb_layer: false``, as in all its recipes since July 2022).  For the others
+no list of published tensors was at hand, and they are not imported.
 
-Published parameters: ResNet34 6.63 M, ResNet221 23.79 M and ResNet293 28.62 M
-in the table of wespeaker's VoxCeleb recipe (examples/voxceleb/v2); ResNet152 19.88 M, ResNet221
-23.86 M and ResNet293 28.69 M with a second embedding layer (65,792 more, runtime/onnxruntime).
-None was found for 18, 50 and 101.
+Published parameters (wespeaker, runtime/onnxruntime/README.md, table "RTF"): 34 6.63 M, 50 11.13 M,
+101 15.89 M, 152 19.81 M, 221 23.79 M, 293 28.62 M.  None was found for 18.
 
 18 and 34 have blocks of two 3x3 convolutions, the others bottlenecks of 1x1, 3x3 and 1x1.  The stem
 keeps the size of the map; stages 2 to 4 halve both axes.  What differs from the published code,
@@ -35,7 +34,7 @@ from glottis.models._registry import register_model
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import TemporalStatisticsPooling
 from glottis.models.parts.precision import no_autocast
-from glottis.models.parts.residual import EXPANSION, residual_stages
+from glottis.models.parts.residual import residual_stages
 
 _TABLE = "wespeaker's VoxCeleb table, which cuts to two decimals"
 _EXPORTED = "wespeaker's list of exported models, of which 65,792 are a second embedding layer"
@@ -161,15 +160,17 @@ class ResNet(nn.Module):
         )
     )
     """the name of our tensor in wespeaker's checkpoints"""
+    original_for = ("resnet34_wespeaker",)
+    """the only one whose published tensors could be compared"""
     original_extras = ("projection.*",)
     """not part of the network: the classifier"""
 
     @staticmethod
     def original_options(state: Mapping[str, Tensor]) -> Implied:
-        """Embedding size and filters, as the shapes in a checkpoint imply them."""
+        """Embedding size, channels and filters, as the shapes in a checkpoint imply them."""
         if not {"seg_1.weight", "conv1.weight"} <= state.keys():
             return {}, {}
         size, pooled = state["seg_1.weight"].shape
-        expansion = EXPANSION if "layer1.0.conv3.weight" in state else 1
-        rows = pooled // (2 * 8 * expansion * state["conv1.weight"].shape[0])
-        return {"embedding_size": size}, {"num_mels": 8 * rows}
+        channels = state["conv1.weight"].shape[0]
+        options = {"embedding_size": size, "channels": channels}
+        return options, {"num_mels": 8 * (pooled // (2 * 8 * channels))}

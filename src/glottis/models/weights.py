@@ -18,13 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from glottis.errors import ModelError
-from glottis.models._formats import choose_format, formats_of
+from glottis.errors import ModelError, ToolkitError
+from glottis.models._formats import Format, choose_format, importers
 from glottis.models._registry import MODELS
 from glottis.models.system import SpeakerModel, SpoofModel, create_model
 
 _log = logging.getLogger(__name__)
-_WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys under which weights are stored
+# keys under which trainers store the weights of a network, beside a step, an optimiser ...
+_WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model")
 _SHOWN = 12
 
 
@@ -65,11 +66,27 @@ class LoadReport:
         if self.format:
             rows.append(f"format: {self.format}")
         for label in ("missing", "mismatched", "unexpected"):
-            names = getattr(self, label)
-            if names:
-                mass = getattr(self, f"{label}_mass")
-                rows.append(f"{label}: {len(names)} tensors, {mass:,} values: {_listed(names)}")
+            names, mass = getattr(self, label), getattr(self, f"{label}_mass")
+            text = f"{len(names)} tensors, {mass:,} values: {_listed(names)}" if names else "none"
+            rows.append(f"{label}: {text}")
         return "\n".join(rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON: counts and masses; names of what was not loaded."""
+        return {
+            "format": self.format or None,
+            "loaded_share": self.loaded_share,
+            "matched": len(self.matched),
+            "matched_mass": self.matched_mass,
+            **{
+                key: value
+                for label in ("missing", "mismatched", "unexpected")
+                for key, value in (
+                    (label, list(getattr(self, label))),
+                    (f"{label}_mass", getattr(self, f"{label}_mass")),
+                )
+            },
+        }
 
 
 def load_weights(
@@ -82,9 +99,20 @@ def load_weights(
 
     new: patterns (``network.embedding.*``) of tensors that may keep their initial values: a new
     head.  ignore: patterns of tensors of the file that may be left out: an old head.
-    Raises `ModelError` that lists every tensor that is missing, of another shape, left over or not
-    finite; the model is then unchanged.
+    Raises `ModelError` that lists every tensor that is missing, of another shape or type, left over
+    or not finite; the model is then unchanged.
     """
+    return _load(model, state, new, ignore, {})
+
+
+def _load(
+    model: nn.Module,
+    state: Mapping[str, Tensor],
+    new: tuple[str, ...],
+    ignore: tuple[str, ...],
+    called: Mapping[str, str],
+) -> LoadReport:
+    """`load_weights`; called: our names -> those of the file, which an error speaks of."""
     own = model.state_dict()
     matched = [name for name in own if name in state and own[name].shape == state[name].shape]
     mismatched = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -100,15 +128,22 @@ def load_weights(
         _mass(own, mismatched),
         _mass(state, unexpected),
     )
-    problems = [f"missing: {name} {_shape(own[name])}" for name in _unlike(missing, new)]
+    in_file = {name: called.get(name, name) for name in own}
+    problems = [f"missing: {in_file[name]} {_shape(own[name])}" for name in _unlike(missing, new)]
     problems += [
-        f"other shape: {name} is {_shape(own[name])} here and {_shape(state[name])} in the file"
+        f"other shape: {in_file[name]} is {_shape(own[name])} here and {_shape(state[name])} "
+        "in the file"
         for name in _unlike(mismatched, new)
     ]
     problems += [
         f"left over: {name} {_shape(state[name])}" for name in _unlike(unexpected, (*new, *ignore))
     ]
-    problems += [f"not finite: {name}" for name in matched if not _finite(state[name])]
+    problems += [f"not finite: {in_file[name]}" for name in matched if not _finite(state[name])]
+    problems += [
+        f"other type: {in_file[name]} is {state[name].dtype} in the file"
+        for name in matched
+        if state[name].is_floating_point() != own[name].is_floating_point()
+    ]
     if problems:
         raise _refusal(problems, report)
     with torch.no_grad():
@@ -148,28 +183,80 @@ def import_with_report(
     **options: Any,
 ) -> tuple[SpeakerModel | SpoofModel, LoadReport]:
     """`import_weights`, and the account of its tensors."""
-    formats = formats_of(MODELS[arch].target)
+    formats = importers(arch)
     if not formats:
+        known = ", ".join(name for name in MODELS.names() if importers(name))
         raise ModelError(
             f"no published checkpoint format is known for '{arch}'",
-            fix="use glottis.models.load_model for weights that Glottis saved",
+            why="without a published list of its tensors a map of names would be a guess",
+            fix=f"known are {known}; what Glottis saved needs no import",
         )
     state, content = _read(file)
     try:
         kind = choose_format(formats, state, format)
-        state = {kind.bare(name): value for name, value in state.items()}
-        implied, implied_features = kind.implied(state, content, arch)
+        state = kind.stripped(state)
+        implied, implied_features = _implied(kind, state, content, arch)
         options = {**implied, **options}
         features = {**implied_features, **(features or {})}
         model = create_model(arch, features=features, seed=0, **options)  # weights are replaced
-        network = model.network
-        original_name = getattr(network, "original_name", kind.original_name)
-        names = {original_name(name): name for name in network.state_dict()}
-        ours = {names.get(name, name): value for name, value in state.items()}
-        report = load_weights(network, _reshaped(ours, network.state_dict()), ignore=kind.extras)
+        network, names = model.network, _names(kind, model.network)
+        report = _load(network, _renamed(names, state, network), (), kind.extras, names)
     except ModelError as error:
-        raise ModelError(f"{file} as {arch}: {error.seen}", why=error.why, fix=error.fix) from None
+        fitting = _fitting(arch, kind, state) if isinstance(error, _Unfit) else []
+        fix = f"import it as {' or '.join(fitting)}" if fitting else error.fix
+        raise ModelError(f"{file} as {arch}: {error.seen}", why=error.why, fix=fix) from None
     return model, replace(report, format=kind.name if len(formats) > 1 else "")
+
+
+class _Unfit(ModelError):
+    """The tensors of a file are not those of a model."""
+
+
+def _implied(
+    kind: Format, state: Mapping[str, Tensor], content: Mapping[str, Any], arch: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        return kind.implied(state, content, arch)
+    except (LookupError, TypeError, ValueError) as error:  # a tensor, an axis, a key is not there
+        raise ModelError(
+            f"its content is not that of {arch}: {type(error).__name__} {error}",
+            fix="choose the matching model",
+        ) from None
+
+
+def _names(kind: Format, network: nn.Module) -> dict[str, str]:
+    """Our names of the tensors of a network -> those in a file of this kind."""
+    original_name = getattr(network, "original_name", kind.original_name)
+    return {name: original_name(name) for name in network.state_dict()}
+
+
+def _renamed(
+    names: Mapping[str, str], state: Mapping[str, Tensor], network: nn.Module
+) -> dict[str, Tensor]:
+    """The tensors of a file under our names, 1x1 convolutions as the matrices they are."""
+    back = {published: name for name, published in names.items()}
+    ours = {back.get(name, name): value for name, value in state.items()}
+    return _reshaped(ours, network.state_dict())
+
+
+def _fitting(arch: str, kind: Format, state: Mapping[str, Tensor]) -> list[str]:
+    """Relatives of ``arch``, as registered, that these tensors fill completely."""
+    target, found = MODELS[arch].target, []
+    for name in MODELS.names():
+        other = MODELS[name].target
+        if name == arch or not (issubclass(other, target) or issubclass(target, other)):
+            continue
+        try:
+            options, features = _implied(kind, state, {}, name)
+            with torch.device("meta"):  # shapes only
+                network = create_model(name, features=features, seed=0, **options).network
+        except ToolkitError:
+            continue
+        own, ours = network.state_dict(), _renamed(_names(kind, network), state, network)
+        fits = all(key in ours and ours[key].shape == own[key].shape for key in own)
+        if fits and importers(name) and not _unlike(list(ours.keys() - own.keys()), kind.extras):
+            found.append(name)
+    return found
 
 
 def read_state(file: str | Path) -> dict[str, Tensor]:
@@ -187,23 +274,44 @@ def _read(file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return safetensors.torch.load_file(path), {}
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers raise anything, IndexError included, on other files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"{path} cannot be read as weights: {reason}",
-            why="only plain tensors are read, because a pickle can run any code",
-            fix="convert the file to .safetensors, or store state_dict() alone",
-        ) from error
+        raise _unreadable(path, error) from error
     beside: dict[str, Any] = {}
-    for key in _WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            beside = {str(name): value for name, value in content.items() if name != key}
-            content = content[key]
+    while isinstance(content, Mapping):
+        inner = [key for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        if not inner:
             break
-    if not isinstance(content, Mapping) or not all(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+        beside |= {str(name): value for name, value in content.items() if name != inner[0]}
+        content = content[inner[0]]
+    if not isinstance(content, Mapping) or not content:
         raise ModelError(f"{path} holds no named tensors", fix="store model.state_dict()")
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise ModelError(
+            f"{path} holds no named tensors alone, but also {_listed(tuple(others))}",
+            fix=f"store model.state_dict(), alone or under one of the keys {', '.join(_WRAPPERS)}",
+        )
     return {str(name): value for name, value in content.items()}, beside
+
+
+def _unreadable(path: Path, error: Exception) -> ModelError:
+    """Why a file cannot be read, and what a pickle with code would need."""
+    try:
+        needed = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # no zip file, or damaged: nothing is known of what is in it
+        needed = []
+    if needed:
+        return ModelError(
+            f"{path} holds more than tensors: reading it would import {', '.join(needed)}",
+            why="a pickle can run any code; nothing of it was run",
+            fix="ask for model.state_dict() alone or .safetensors; if you trust the file, read it "
+            "where its own software is installed and store the tensors alone",
+        )
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return ModelError(
+        f"{path} cannot be read as weights: {reason}",
+        why="only plain tensors are read, because a pickle can run any code",
+        fix="convert the file to .safetensors, or store state_dict() alone",
+    )
 
 
 def _reshaped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -216,11 +324,11 @@ def _reshaped(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[st
     return result
 
 
-def _refusal(problems: list[str], report: LoadReport) -> ModelError:
+def _refusal(problems: list[str], report: LoadReport) -> _Unfit:
     lines = [f"  {line}" for line in problems[:_SHOWN]]
     if len(problems) > _SHOWN:
         lines.append(f"  and {len(problems) - _SHOWN} more")
-    return ModelError(
+    return _Unfit(
         f"{len(problems)} tensors do not fit; loaded would be {report.matched_mass:,} of "
         f"{report.total_mass:,} values\n" + "\n".join(lines),
         why="whatever does not come from the file stays random, or loses what was trained",
