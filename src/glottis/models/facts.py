@@ -18,7 +18,7 @@ import torch
 
 from glottis.errors import MissingExtra
 from glottis.models._cost import Shapes
-from glottis.models._formats import formats_of
+from glottis.models._formats import importers
 from glottis.models._parity import Parity, Status
 from glottis.models._registry import MODELS, parity_of
 from glottis.models.system import Model, create_model
@@ -111,7 +111,7 @@ def facts(name: str) -> Facts:
         summary=summary_of(name),
         reference=getattr(target, "reference", ""),
         parity=Parity("ours", "not stated") if parity is None else parity,
-        formats=tuple(kind.name for kind in formats_of(target)),
+        formats=tuple(kind.name for kind in importers(name)),
         size=size,
         needs=needs,
     )
