@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from glottis.errors import ModelError
+
+_MOST_FEATURES = 512  # of which `require_sizes` thinks
 
 
 class SpoofOutput(NamedTuple):
@@ -69,3 +72,30 @@ def require_features(features: Tensor, num_features: int, min_frames: int) -> No
             f"the input has {features.shape[2]} frames; this network needs at least {min_frames}",
             fix="repeat or pad the clip, or use a longer crop",
         )
+
+
+def require_sizes(check: Callable[[int], None], num_features: int) -> None:
+    """``check(num_features)``; its `ModelError` is told with the nearest numbers that pass.
+
+    check: raises `ModelError` for a number of features that a network cannot divide as it has to.
+    """
+    try:
+        check(num_features)
+    except ModelError as error:
+        nearest = sorted(range(1, _MOST_FEATURES + 1), key=lambda n: abs(n - num_features))
+        good = [n for n in nearest if _passes(check, n)][:2]
+        if not good:
+            raise
+        raise ModelError(
+            error.seen,
+            why=f"the front end gives {num_features} features",
+            fix=f"let it give {' or '.join(map(str, sorted(good)))}, or {error.fix}",
+        ) from None
+
+
+def _passes(check: Callable[[int], None], num_features: int) -> bool:
+    try:
+        check(num_features)
+    except ModelError:
+        return False
+    return True

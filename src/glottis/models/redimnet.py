@@ -35,7 +35,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.errors import ModelError
-from glottis.models._interface import require_features
+from glottis.models._interface import require_features, require_sizes
 from glottis.models._parity import golden
 from glottis.models._redimnet_names import published_name
 from glottis.models._redimnet_stored import read_stored
@@ -371,13 +371,17 @@ def read_row(row: list[Any]) -> dict[str, Any]:
 
 def require_fitting(config: ReDimNetConfig, num_features: int) -> None:
     """Raise `ModelError` unless bins, channels and groups divide as the stages need it."""
+    require_sizes(lambda size: _require_fitting(config, size), num_features)
+
+
+def _require_fitting(config: ReDimNetConfig, num_features: int) -> None:
     bins, channels = num_features, config.channels
     for index, stage in enumerate(config.stages):
         volume = bins * channels
         if bins % stage.stride:
             raise ModelError(
                 f"stage {index} merges {stage.stride} bins each, but has {bins} of them",
-                fix="choose features.num_mels as a multiple of all strides together",
+                fix="change the table of stages",
             )
         bins, channels = bins // stage.stride, channels * stage.stride
         for width in (channels, channels * stage.expansion):

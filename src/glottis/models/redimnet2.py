@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from glottis.config import Config
 from glottis.errors import ModelError
-from glottis.models._interface import require_features
+from glottis.models._interface import require_features, require_sizes
 from glottis.models._parity import golden, published_count
 from glottis.models._redimnet_names import published_name
 from glottis.models._redimnet_stored import read_stored
@@ -358,13 +358,17 @@ def read_row(row: list[Any]) -> dict[str, Any]:
 
 def require_fitting(config: ReDimNet2Config, num_features: int) -> None:
     """Raise `ModelError` unless bins, channels and groups divide as the stages need it."""
+    require_sizes(lambda size: _require_fitting(config, size), num_features)
+
+
+def _require_fitting(config: ReDimNet2Config, num_features: int) -> None:
     bins, channels = num_features, config.channels
     volume = bins * channels
     for index, stage in enumerate(config.stages):
         if bins % stage.bins:
             raise ModelError(
                 f"stage {index} merges {stage.bins} bins each, but has {bins} of them",
-                fix="choose features.num_mels as a multiple of all merged bins together",
+                fix="change the table of stages",
             )
         bins, channels = bins // stage.bins, channels * stage.bins
         width = int(channels * stage.expansion)
