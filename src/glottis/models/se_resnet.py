@@ -10,7 +10,8 @@ Worth knowing:
 - the front end is that detector's mel spectrogram in decibel below the loudest value.  The detector
   computes it over the whole file and crops afterwards; a model here sees what it is given, so that
   in files longer than the window 0 dB is the loudest value of the window;
-- its other two inputs are front ends too: `LFCC` and `MFCC` below;
+- its other inputs are front ends too: `LFCC`, `MFCC`, `CQT` and `PROSODY` below, and several of
+  them are `fused`; LFCC and MFCC are exact, the last two have no stored vectors to compare with;
 - one attention weight per frame serves all channels; the deviation is kept above 1e-6.
 
 What differs from the published code, none of it in the result: pooling and classifier run in
@@ -81,6 +82,18 @@ MFCC: dict[str, Any] = {
     **_SLANEY_DB,
 }
 """13 mel-frequency cepstra ("feature 3")."""
+_SEMITONE = 2.0 ** (1.0 / 12.0)
+CQT: dict[str, Any] = {
+    "name": "cqt",
+    "num_bins": 84,
+    "bins_per_octave": 12,
+    "hop_samples": 512,
+    # librosa derives Q from the two neighbours of a bin, (r^2 + 1) / (r^2 - 1), Brown from one
+    "window_scale": (_SEMITONE**2 + 1.0) / (_SEMITONE + 1.0),
+}
+"""84 semitones from C1 in decibel below the loudest value ("feature 4")."""
+PROSODY: dict[str, Any] = {"name": "prosody", "f0_unit_hz": 500.0}
+"""Seven prosodic contours ("feature 8"), with our own estimators."""
 
 
 class SeResNetConfig(Config):
