@@ -130,7 +130,7 @@ def test_hints_are_asked_about_unknown_keys_and_components_only() -> None:
     tree = {"net": {"name": "smal", "width": "3"}, "old": {"broad": 3, "narrow": 4}, "flag": 2}
     with pytest.raises(ConfigError) as caught:
         build(RecipeConfig, tree, "recipe.yaml", hint)
-    assert sorted(asked) == ["net", "old", "old.broad", "old.narrow"]
+    assert sorted(asked) == ["net.name", "old", "old.broad", "old.narrow"]
     assert "old.broad: write net.width" in caught.value.seen
     assert "migrating" in caught.value.fix
     assert caught.value.why

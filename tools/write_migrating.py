@@ -29,7 +29,7 @@ $ glottis train recipes/own_speaker.yaml data.manifest=voices.csv nPerSpeaker=2
 glottis: [C1] recipes/own_speaker.yaml: 1 problem
   nPerSpeaker: unknown key; write batch.size=null batch.speakers=50 batch.utterances=2 ...
 why: a key that nothing reads changes nothing; the run would not be the one you meant
-fix: write the keys as shown; docs/migrating.md lists those of other toolkits
+fix: write them as shown, best into a recipe of ours; docs/migrating.md has them all
 ```
 
 Recipes are YAML. JSON is read too, but not with `//` comments: the error names their line. A text

@@ -177,8 +177,7 @@ def _named(choice: Choice, tree: Any, path: str, problems: Problems) -> Any:
     try:
         entry = choice.registry[tree["name"]]
     except ConfigError as error:
-        told = problems.told(path, tree["name"])
-        problems.add(f"{path}.name", f"{error.seen}; {told or error.fix}")
+        problems.add_unknown(path, tree, error)
         return Any
     return _specialise(named_type(entry.name, entry.config), tree, path, problems)
 

@@ -39,13 +39,24 @@ class Problems:
 
     def add_unnamed(self, path: str, value: object, kind: str, known: Sequence[str]) -> None:
         """A component that is not a section with a name."""
-        told = self.told(path, value)
+        told = self.told(f"{path}.name" if isinstance(value, str) else path, value)
         text = f"needs 'name', the {kind} to use"
         if not told and isinstance(value, str):
             told = f"write {{name: {value}}}"
             if value not in known:
                 told = f"there is no '{value}'; {suggestion(value, known)}"
         self.add(path, f"{text}; {told}" if told else text)
+
+    def add_unknown(self, path: str, tree: Mapping[str, object], error: ConfigError) -> None:
+        """A component whose name nobody knows; one of another toolkit has keys of it too."""
+        told = self.told(f"{path}.name", tree["name"])
+        self.add(f"{path}.name", f"{error.seen}; {told or error.fix}")
+        self._add_inner(path, tree if told else {})
+
+    def _add_inner(self, path: str, tree: Mapping[str, object]) -> None:
+        for key, value in tree.items():
+            if key != "name" and (told := self.told(f"{path}.{key}", value)):
+                self.add(f"{path}.{key}", told)
 
     def add_from_pydantic(self, cls: type[Any], item: Any) -> None:
         """One of the errors that pydantic found in a ``cls``."""
@@ -56,9 +67,7 @@ class Problems:
             known = [] if config is None else list(config.__pydantic_fields__)
             told = self.told(path, value) or suggestion(str(location[-1]), known)
             self.add(path, f"unknown key; {told}")
-            for key, inner in value.items() if isinstance(value, Mapping) else ():
-                if told := self.told(f"{path}.{key}", inner):
-                    self.add(f"{path}.{key}", told)
+            self._add_inner(path, value if isinstance(value, Mapping) else {})
         elif kind == "missing":
             self.add(path, "missing; this key has no default")
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -69,6 +78,9 @@ class Problems:
             text = _wrong_value(kind, item["msg"], value)
             if isinstance(value, str) and _members(here):
                 text += f"; write {{name: {value}}}"
+            elif text.startswith(("must be a list", "must be a section")):
+                told = self.told(path, value)
+                text += f"; {told}" if told else ""
             self.add(path, text)
 
     def told(self, path: str, value: object) -> str:
@@ -84,7 +96,7 @@ class Problems:
         why = fix = ""
         if self._foreign:
             why = "a key that nothing reads changes nothing; the run would not be the one you meant"
-            fix = "write the keys as shown; docs/migrating.md lists those of other toolkits"
+            fix = "write them as shown, best into a recipe of ours; docs/migrating.md has them all"
         return ConfigError(f"{self.source}: {count}\n{lines}", why=why, fix=fix, rule="C1")
 
 

@@ -103,12 +103,16 @@ def _by_key() -> dict[str, list[Row]]:
 def hint(path: str, value: object) -> str:
     """What to write instead of a key of another trainer; empty if it is none that we know.
 
-    path: dotted, as in the recipe; only the last part is looked up.
+    path: dotted, as in the recipe; of most keys only the last part counts.  For the ``name`` of a
+    component (``model.name``) there is an answer if that name is known.
     """
-    key = path.rpartition(".")[2].lower()
-    rows = _by_key().get(key, [])
+    *sections, key = path.lower().split(".")
+    if any(part.isdigit() for part in sections):
+        return ""  # an entry of a list of ours
+    rows = _by_key().get(sections[-1] if key == "name" and sections else key, [])
     known = [row for row in rows if str(value).lower() in map(str.lower, row.values)]
-    return _advice((known or rows)[0], value) if rows else ""
+    found = known or ([] if key == "name" else rows)
+    return _advice(found[0], value) if found else ""
 
 
 def option_hint(word: str) -> str:
