@@ -1,0 +1,233 @@
+"""Several variants of one recipe, several seeds, one evaluation list; paired comparisons.
+
+    GLOTTIS_SHARED=... python benchmarks/ablations.py EXPERIMENT [--out runs/ablations]
+        [--seeds 1,2,3] [key=value ...]
+
+EXPERIMENT: nested_fixes, nested_baseline, decoder or aasist_start.  Trains every variant with every
+seed (a run that is finished is not made again), scores the list with the last checkpoint and prints
+JSON: the equal error rate of every run with its interval, and the difference to the first variant
+on the same trials with the same seed, paired over speakers.
+No checkpoint and no variant is chosen on the list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from glottis.data import Manifest
+from glottis.models import build_model, save_model
+from glottis.rng import stream_key
+from glottis.score import compare, trial_voices
+from glottis.score.checkpoint import Evaluated, evaluate_checkpoint
+from glottis.score.clips import open_clips
+from glottis.score.metrics import EER_METRIC
+from glottis.score.voices import Voices, clip_voices
+from glottis.train import load_recipe, train_recipe
+
+ROOT = Path(__file__).parent.parent
+SPEECH = Path(os.environ.get("GLOTTIS_SHARED", "../shared")) / "speech"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe and what is changed in it: name of the variant -> overrides.
+
+    start: makes the initial weights of a variant from (variant, recipe, folder), or None.
+    """
+
+    recipe: str
+    evaluate: tuple[str, str]
+    variants: dict[str, tuple[str, ...]]
+    common: tuple[str, ...] = ()
+    start: Callable[[str, Any, Path], Path | None] = field(default=lambda *_: None)
+
+
+def aasist_start(variant: str, recipe: Any, folder: Path) -> Path | None:
+    """AASIST at other initial weights than its own."""
+    if variant == "as published":
+        return None
+    key = stream_key(recipe.seed, "initialise")[0] >> 1
+    model = build_model(recipe.model, recipe.features, seed=key)
+    for module in model.modules():
+        if not isinstance(module, nn.Conv2d | nn.Conv1d | nn.Linear):
+            continue
+        if variant == "every layer Kaiming or Xavier, biases 0":
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        else:
+            nn.init.normal_(module.weight, std=0.01)
+    save_model(model, folder)
+    return folder
+
+
+TRIALS = ("trials", str(SPEECH / "lists" / "trials_dev.txt"))
+PROTOCOL = ("protocol", str(SPEECH / "protocols" / "cm.dev.trl.txt"))
+EXPERIMENTS = {
+    "nested_fixes": Experiment(
+        "speech_nested.yaml",
+        TRIALS,
+        {
+            "all seven": (),
+            "without 1: fixed weight 0.5": ("model.gate=fixed", "model.nested_weight=0.5"),
+            "without 2: bilinear": ("model.alignment=bilinear", "model.fusion_alignment=bilinear"),
+            "without 3: batch norm": ("model.norm=batch",),
+            "without 4: no dropout": ("model.nested_dropout=0.0",),
+            "without 5: batch 32": ("batch.size=32",),
+            "without 6: rate, decay as before": (
+                "optim.rate=5e-4",
+                "optim.weight_decay=1e-4",
+                "schedule.factor=0.95",
+            ),
+            "without 7: no clipping": ("train.clip_norm=0.0",),
+            "none of them": (
+                *("model.gate=fixed", "model.nested_weight=0.5", "model.norm=batch"),
+                *("model.alignment=bilinear", "model.fusion_alignment=bilinear"),
+                *("model.nested_dropout=0.0", "batch.size=32", "optim.rate=5e-4"),
+                *("optim.weight_decay=1e-4", "schedule.factor=0.95", "train.clip_norm=0.0"),
+            ),
+        },
+        common=("train.epochs=5", "evaluate.every_epochs=5", "data.crop_seconds=1.0"),
+    ),
+    "nested_baseline": Experiment(
+        "speech_nested.yaml",
+        TRIALS,
+        {
+            "nested_report004": (),
+            "resnetse34l": (
+                *("model.name=resnetse34l", "model.embedding_size=256", "model.pooling=asp"),
+            ),
+        },
+        common=("evaluate.every_epochs=16",),
+    ),
+    "decoder": Experiment(
+        "speech_nested.yaml",
+        TRIALS,
+        {
+            "no reconstruction": (),
+            "weight 0.1": ("model.reconstruct=true", "reconstruction.weight=0.1"),
+            "weight 1": ("model.reconstruct=true", "reconstruction.weight=1.0"),
+        },
+        common=(
+            *("model.name=lstm_autoencoder", "model.embedding_size=256"),
+            *("train.epochs=20", "evaluate.every_epochs=20"),
+        ),
+    ),
+    "aasist_start": Experiment(
+        "speech_aasist_l.yaml",
+        PROTOCOL,
+        {
+            "as published": (),
+            "every layer Kaiming or Xavier, biases 0": (),
+            "every layer normal, deviation 0.01": (),
+        },
+        common=("train.epochs=1", "data.crop_seconds=1.0", "evaluate.window.seconds=1.0"),
+        start=aasist_start,
+    ),
+}
+
+
+def run(
+    name: str, experiment: Experiment, variant: str, seed: int, out: Path, more: list[str]
+) -> dict[str, Any]:
+    """Train (unless it was) and evaluate one variant."""
+    folder = out / name / f"{list(experiment.variants).index(variant)}-seed{seed}"
+    overrides = [*experiment.common, *experiment.variants[variant], f"seed={seed}", *more]
+    path = ROOT / "recipes" / experiment.recipe
+    began = time.monotonic()
+    if not (folder / "finished.json").is_file():
+        recipe = load_recipe(path, overrides)
+        weights = experiment.start(variant, recipe, folder.with_name(folder.name + "-start"))
+        if weights is not None:
+            overrides.append(f"init={weights}")
+        resume = (folder / "run.json").is_file()
+        train_recipe(load_recipe(path, overrides), folder, resume=resume)
+    finished = json.loads((folder / "finished.json").read_text())
+    option, listed = experiment.evaluate
+    checkpoint = folder / "checkpoints" / "latest"
+    clips = open_clips(folder, None, None, None, None)
+    done = evaluate_checkpoint(checkpoint, clips, conditions=(), **{option: Path(listed)})
+    eer = done.result.to_dict()["metrics"]["eer"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "folder": str(folder),
+        "run_id": finished["run_id"],
+        "overrides": overrides,
+        "steps": finished["steps"],
+        "epochs": finished["epochs"],
+        "train_seconds": finished["seconds"],
+        "seconds": round(time.monotonic() - began, 1),
+        "eer": eer["value"],
+        "eer_95": [eer["low"], eer["high"]],
+        "interval": eer["method"],
+        "skipped_steps": sum(line.get("train/skipped_steps", 0) for line in lines),
+        "largest_grad_norm": max(line.get("train/grad_norm", 0.0) for line in lines),
+        "last_loss": [line["train/loss"] for line in lines if "train/loss" in line][-1],
+        "evaluated": done,
+    }
+
+
+def voices_of(done: Evaluated) -> Voices:
+    """Whose voices are in the trials of the list, from the manifest of the pack."""
+    manifest = Manifest.read(SPEECH / "manifest.csv")
+    if hasattr(done.data, "enrol"):
+        speaker = dict(zip(manifest.column("path"), manifest.column("speaker"), strict=True))
+        keys = [speaker[str(key)] for key in done.data.keys]
+        sides = ([keys[i] for i in side] for side in (done.data.enrol, done.data.test))
+        return trial_voices(done.positive, *sides)
+    return clip_voices(done.positive, list(done.data.speaker))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", choices=EXPERIMENTS)
+    parser.add_argument("--out", type=Path, default=Path("runs/ablations"))
+    parser.add_argument("--seeds", default="1,2,3")
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_intermixed_args()
+    logging.getLogger("glottis").setLevel(logging.WARNING)
+    name, experiment = arguments.experiment, EXPERIMENTS[arguments.experiment]
+    result: dict[str, Any] = {"experiment": name, "list": experiment.evaluate[1].split("/")[-1]}
+    variants: dict[str, dict[str, Any]] = {variant: {} for variant in experiment.variants}
+    for seed in map(int, arguments.seeds.split(",")):
+        first: Evaluated | None = None
+        for variant in experiment.variants:
+            row = run(name, experiment, variant, seed, arguments.out, arguments.overrides)
+            done = row.pop("evaluated")
+            if first is None:
+                first = done
+            else:
+                found = compare(
+                    first.scores,
+                    done.scores,
+                    done.positive,
+                    voices_of(done),
+                    {"eer": EER_METRIC},
+                    draws=1000,
+                )["eer"]
+                row["minus_first"] = [found.difference, found.low, found.high]
+                row["distinguishable"] = found.distinguishable
+            variants[variant][f"seed {seed}"] = row
+    for rows in variants.values():
+        rates = [row["eer"] for row in rows.values()]
+        rows["mean eer"] = float(np.mean(rates))
+        rows["range"] = [min(rates), max(rates)]
+    print(json.dumps(result | {"variants": variants}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
