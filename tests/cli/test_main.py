@@ -23,8 +23,8 @@ CONTRACT = {
     "train": "RECIPE KEY=VALUE --json --out --resume",
     "evaluate": "CHECKPOINT --by --device --json --manifest --out --pattern --protocol --root "
     "--scores --store --trials",
-    "score-metrics": "SCORES --allow-extra --asv --calibrated --json --key --layout "
-    "--speakers --subset",
+    "score-metrics": "SCORES --allow-extra --asv --calibrated --dev --dev-key --fuse --json "
+    "--key --layout --speakers --subset --weights",
     "embed": "CHECKPOINT FILES --dim --json --out",
     "verify": "CHECKPOINT A B --json",
     "detect": "CHECKPOINT FILES --json",

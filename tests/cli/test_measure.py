@@ -223,6 +223,34 @@ def test_extra_scores_are_left_out_by_name_only(bench: Any, scores: Path, tmp_pa
     assert "1 scores of trials that the key does not have were left out" in said
 
 
+def test_score_files_of_several_systems_are_fused(bench: Any, scores: Path) -> None:
+    words = ("--key", bench.corpus / "trials_dev.txt", "--json")
+    alone = succeeds("score-metrics", scores, *words).json
+    fused = succeeds("score-metrics", scores, scores, "--fuse", "mean", *words).json
+    assert fused["metrics"]["eer"]["value"] == alone["metrics"]["eer"]["value"]
+    assert "fusion 'mean': weights 0.5, 0.5, offset 0" in fused["remarks"]
+    weighted = succeeds(
+        "score-metrics", scores, scores, "--fuse", "mean", "--weights", "3,1", *words
+    ).json
+    assert "fusion 'mean': weights 0.75, 0.25, offset 0" in weighted["remarks"]
+    for more, code, said in (
+        ((scores,), 2, "--fuse mean, or --fuse logistic"),
+        ((scores, "--fuse", "best"), 2, "known: mean, standardised, logistic"),
+        ((scores, "--fuse", "mean", "--weights", "a,b"), 2, "is not a list of numbers"),
+        (
+            (
+                *(scores, "--fuse", "logistic", "--dev", scores, "--dev", scores),
+                *("--dev-key", bench.corpus / "trials_dev.txt"),
+            ),
+            2,
+            "are among the development trials",
+        ),
+    ):
+        outcome = glottis("score-metrics", scores, *more, *words)
+        assert (outcome.code, outcome.out) == (code, "")
+        assert said in outcome.err
+
+
 def test_a_score_file_with_labels_needs_no_key(bench: Any, tmp_path: Path) -> None:
     path = tmp_path / "cm.txt"
     protocol = bench.corpus / "cm.dev.txt"

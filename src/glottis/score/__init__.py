@@ -22,6 +22,8 @@ from glottis.score.evaluate import (
     trial_columns,
 )
 from glottis.score.from_files import ScoreReport, metrics_from_files
+from glottis.score.fused_files import FusedScores, fuse_files
+from glottis.score.fusion import Fusion, fit_fusion, mean_fusion
 from glottis.score.intervals import Measured, measure
 from glottis.score.key_files import read_speakers
 from glottis.score.layouts import ScoreTable, read_scores
@@ -56,6 +58,8 @@ __all__ = [
     "CostModel",
     "Embeddings",
     "Extraction",
+    "FusedScores",
+    "Fusion",
     "Measured",
     "Rates",
     "Resampled",
@@ -83,6 +87,9 @@ __all__ = [
     "evaluate_sasv",
     "evaluate_speaker",
     "evaluate_spoof",
+    "fit_fusion",
+    "fuse_files",
+    "mean_fusion",
     "measure",
     "metrics_from_files",
     "min_cllr",

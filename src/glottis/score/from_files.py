@@ -58,7 +58,7 @@ class ScoreReport:
 
 
 def metrics_from_files(
-    scores: str | Path,
+    scores: str | Path | ScoreTable,
     key: str | Path | None = None,
     *,
     asv: str | Path | None = None,
@@ -69,7 +69,7 @@ def metrics_from_files(
     calibrated: bool = False,
     how: Resampled | None = None,
 ) -> ScoreReport:
-    """Everything that can be said about a score file.
+    """Everything that can be said about a score file, or about a table that was read from some.
 
     key: trial list or protocol; not needed where the score file holds labels.  asv: verification
     scores of the same corpus (``id target|nontarget|spoof score``), for t-DCF.  layout: of the
@@ -79,16 +79,16 @@ def metrics_from_files(
     they replace those of a protocol.
     Raises `ResultError` if a trial has no score, or if there is no key at all.
     """
-    table = read_scores(scores, layout)
-    remarks = [f"{scores}: {len(table):,} scores, layout {table.layout}"]
+    table = scores if isinstance(scores, ScoreTable) else read_scores(scores, layout)
+    remarks = [f"{table.source}: {len(table):,} scores, layout {table.layout}"]
     _refuse_asv(table)
     checked_scores(table.scores, "trial")  # first: NaN differs from itself
     if key is not None:
-        _refuse_contradictions(table)
+        refuse_contradictions(table)
         truth = read_key(key, subset)
         _refuse_wrong(truth)
         remarks += truth.remarks
-        values, extra = _join(table, truth, allow_extra)
+        values, extra = join_scores(table, truth, allow_extra)
         if extra:
             remarks.append(f"{extra:,} scores of trials that the key does not have were left out")
         _same_labels(table, truth)
@@ -99,11 +99,11 @@ def metrics_from_files(
             fix="give the key with --key, or leave --subset and --allow-extra out",
         )
     elif table.key is not None:
-        truth, values = _own_key(table), table.scores
+        truth, values = key_in_file(table), table.scores
         remarks += _repeated(table)
     else:
         raise ResultError(
-            f"{scores} holds scores without labels (layout {table.layout})",
+            f"{table.source} holds scores without labels (layout {table.layout})",
             why="error rates need to know which trials are targets",
             fix="give the trial list or the protocol with --key",
         )
@@ -132,7 +132,7 @@ def metrics_from_files(
     return ScoreReport(result, table.layout, truth.layout, tuple(remarks))
 
 
-def _ids(names: tuple[pa.Array, ...]) -> pa.Array:
+def trial_ids(names: tuple[pa.Array, ...]) -> pa.Array:
     """One text per trial."""
     if len(names) == 1:
         return names[0]
@@ -156,9 +156,9 @@ def _refuse_wrong(truth: Key) -> None:
         require_trials(truth.data)
 
 
-def _refuse_contradictions(table: ScoreTable) -> None:
+def refuse_contradictions(table: ScoreTable) -> None:
     """Two different scores of one trial."""
-    rows = pa.table({"trial": _ids(table.names), "score": table.scores}).group_by("trial")
+    rows = pa.table({"trial": trial_ids(table.names), "score": table.scores}).group_by("trial")
     spread = rows.aggregate([("score", "min"), ("score", "max")])
     differ = pc.not_equal(spread["score_min"], spread["score_max"])
     twice = spread.filter(differ)["trial"].to_pylist()
@@ -173,13 +173,13 @@ def _refuse_contradictions(table: ScoreTable) -> None:
 
 def _repeated(table: ScoreTable) -> list[str]:
     """A remark if names repeat in a file whose lines carry their own labels."""
-    count = len(table) - pc.count_distinct(_ids(table.names)).as_py()
+    count = len(table) - pc.count_distinct(trial_ids(table.names)).as_py()
     return [f"{count:,} trial names occur more than once; every line counts"] if count else []
 
 
-def _join(table: ScoreTable, truth: Key, allow_extra: bool) -> tuple[FloatArray, int]:
+def join_scores(table: ScoreTable, truth: Key, allow_extra: bool) -> tuple[FloatArray, int]:
     """(N,) scores in the order of the key, and how many scores it does not have."""
-    own, wanted, known = _ids(table.names), _ids(truth.names), _ids(truth.all_names)
+    own, wanted, known = trial_ids(table.names), trial_ids(truth.names), trial_ids(truth.all_names)
     if len(table.names) != len(truth.names):
         raise ResultError(
             f"the scores are of layout {table.layout}, the key of layout {truth.layout}",
@@ -211,10 +211,10 @@ def _same_labels(table: ScoreTable, truth: Key) -> None:
     """Labels inside the score file must agree with the key."""
     if table.key is None:
         return
-    position = pc.index_in(_ids(truth.names), value_set=_ids(table.names)).to_numpy()
+    position = pc.index_in(trial_ids(truth.names), value_set=trial_ids(table.names)).to_numpy()
     differ = np.flatnonzero(table.key[position.astype(np.int64)] != truth.labels)
     if differ.size:
-        names = _ids(truth.names).take(pa.array(differ[:5])).to_pylist()
+        names = trial_ids(truth.names).take(pa.array(differ[:5])).to_pylist()
         raise ResultError(
             f"{differ.size} labels in {table.source} contradict the key: {listed(names)}",
             why="one of the two files is wrong, or they belong to different lists",
@@ -223,7 +223,7 @@ def _same_labels(table: ScoreTable, truth: Key) -> None:
         )
 
 
-def _own_key(table: ScoreTable) -> Key:
+def key_in_file(table: ScoreTable) -> Key:
     """The key inside a score file."""
     assert table.key is not None
     columns = [np.array(column.to_pylist(), dtype=object) for column in table.names]
