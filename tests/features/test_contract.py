@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from glottis.config import Config, require_all_read
 from glottis.errors import AudioError
@@ -161,6 +164,35 @@ def test_export_has_a_free_batch_and_length_and_equal_results(name: str) -> None
     for batch, samples in ((1, shortest), (4, 8001)):
         wave = waves(batch, samples)
         torch.testing.assert_close(program.module()(wave), module(wave), rtol=1e-5, atol=1e-5)
+
+
+class Counted(TorchDispatchMode):
+    """Counts the operations of torch."""
+
+    calls = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_longer_clip_takes_no_more_operations(name: str) -> None:
+    module, counts = front_end(name), []
+    for samples in (8000, 32000):
+        with Counted() as counted:
+            module(waves(1, samples))
+        counts.append(counted.calls)
+    assert counts[0] == counts[1]  # no loop over frames
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_of_it_is_computed_on_the_device_of_the_wave(name: str) -> None:
+    module = front_end(name, normalise="mean_var").to("meta")  # refuses a tensor from elsewhere
+    features = module(waves(2, 8000).to("meta"))
+    assert features.device.type == "meta"
+    assert features.dtype == torch.float32
+    assert features.shape == (2, module.num_features, module.num_frames(8000))
 
 
 @pytest.mark.gpu

@@ -15,7 +15,6 @@ from torch.nn import functional
 from glottis.errors import ConfigError
 from glottis.features._filters import Array, window_table
 from glottis.features._frontend import FrontEndConfig, Precision, Tables
-from glottis.features._logarithm import Log as Log
 from glottis.features._logarithm import Logarithm, LogConfig
 
 
