@@ -223,6 +223,30 @@ def test_extra_scores_are_left_out_by_name_only(bench: Any, scores: Path, tmp_pa
     assert "1 scores of trials that the key does not have were left out" in said
 
 
+def test_several_checkpoints_are_evaluated_as_one(bench: Any, tmp_path: Path) -> None:
+    steps = sorted((bench.speaker / "checkpoints").glob("step-*"))[:2]
+    trials, words = bench.corpus / "trials_dev.txt", []
+    for number, step in enumerate(steps):
+        words.append(tmp_path / f"{number}.txt")
+        succeeds("evaluate", step, "--trials", trials, "--scores", words[-1])
+    found = succeeds("evaluate", *steps, "--trials", trials, "--json").json
+    assert any("ensemble of 2 models (embeddings joined by concat)" in n for n in found["notes"])
+    # the cosine of joined embeddings is the mean of the cosines
+    fused = succeeds("score-metrics", *words, "--fuse", "mean", "--key", trials, "--json").json
+    assert found["thresholds"]["eer"] == pytest.approx(fused["thresholds"]["eer"], abs=1e-5)
+    mean = succeeds("evaluate", *steps, "--trials", trials, "--combine", "mean", "--json").json
+    assert any("joined by mean" in note for note in mean["notes"])
+    protocol = bench.corpus / "cm.dev.txt"
+    twice = succeeds("evaluate", bench.spoof, bench.spoof, "--protocol", protocol, "--json").json
+    once = succeeds("evaluate", bench.spoof, "--protocol", protocol, "--json").json
+    assert twice["thresholds"] == once["thresholds"]
+    outcome = glottis("evaluate", bench.speaker, bench.spoof, "--trials", trials)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "models of different tasks cannot be one" in outcome.err
+    outcome = glottis("evaluate", *steps, "--trials", trials, "--combine", "sum")
+    assert "known: concat, mean" in outcome.err
+
+
 def test_score_files_of_several_systems_are_fused(bench: Any, scores: Path) -> None:
     words = ("--key", bench.corpus / "trials_dev.txt", "--json")
     alone = succeeds("score-metrics", scores, *words).json

@@ -1,8 +1,9 @@
-"""``glottis evaluate CHECKPOINT --trials FILE | --protocol FILE``."""
+"""``glottis evaluate CHECKPOINT... --trials FILE | --protocol FILE``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -14,14 +15,19 @@ from glottis.cli._output import (
     require_folder,
     require_writable,
 )
+from glottis.errors import ConfigError
+
+COMBINATIONS = ("concat", "mean")
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
 
 
 @app.command()
 def evaluate(
-    checkpoint: Path = typer.Argument(
-        ..., metavar="CHECKPOINT", help="Run, checkpoint or imported model."
+    checkpoint: list[Path] = typer.Argument(
+        ...,
+        metavar="CHECKPOINT",
+        help="Run, checkpoint or imported model; several are evaluated as one.",
     ),
     trials: Path = typer.Option(None, metavar="FILE", help="Trial list (speaker verification)."),
     protocol: Path = typer.Option(None, metavar="FILE", help="Protocol (spoofing)."),
@@ -48,6 +54,10 @@ def evaluate(
     out: Path = typer.Option(
         None, "--out", metavar="DIR", help="Folder for result.json, result.md, det.png, scores.png."
     ),
+    combine: str = typer.Option(
+        "concat",
+        help="Embeddings of several speaker models: concat, or mean (models of one space).",
+    ),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1 ..."),
     as_json: bool = JSON_OPTION,
 ) -> None:
@@ -65,12 +75,13 @@ def evaluate(
     if out is not None:
         require_folder(out)
     chosen = str(pick_device(device))
-    clips = open_clips(checkpoint, root, manifest, store, pattern)
+    clips = open_clips(checkpoint[0], root, manifest, store, pattern)
     done = evaluate_checkpoint(
         checkpoint,
         clips,
         trials=trials,
         protocol=protocol,
+        combine=_combination(combine),
         conditions=by,
         device=chosen,
         progress=Bar("embedding"),
@@ -85,3 +96,10 @@ def evaluate(
     data = done.result.data
     typer.echo(f"{data['file']} ({data['role']})")
     print_result(done.result)
+
+
+def _combination(word: str) -> Any:
+    if word not in COMBINATIONS:
+        known = ", ".join(COMBINATIONS)
+        raise ConfigError(f"embeddings cannot be combined by '{word}'", fix=f"known: {known}")
+    return word

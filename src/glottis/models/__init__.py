@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from glottis.models._interface import Reconstructed, SpoofOutput
 from glottis.models._registry import MODELS, register_model
+from glottis.models.ensemble import Ensemble, combine_embeddings, load_ensemble
 from glottis.models.inference import Window, infer
 from glottis.models.io import load_model, read_card, save_model
 from glottis.models.system import (
@@ -26,6 +27,7 @@ from glottis.models.weights import (
 __all__ = [
     "MODELS",
     "Detection",
+    "Ensemble",
     "LoadReport",
     "Model",
     "Reconstructed",
@@ -35,10 +37,12 @@ __all__ = [
     "Verification",
     "Window",
     "build_model",
+    "combine_embeddings",
     "create_model",
     "import_weights",
     "import_with_report",
     "infer",
+    "load_ensemble",
     "load_model",
     "load_weights",
     "read_card",

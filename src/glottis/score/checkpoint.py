@@ -1,5 +1,7 @@
 """A checkpoint on a list: every clip through the model once, every trial scored, one result.
 
+Several checkpoints are an ensemble: embeddings joined (see `glottis.models.ensemble`), scores of
+countermeasures averaged.
 The list that chose the checkpoint is recognised by its hash: its number is then a development
 number and says so.  Clips that the manifest calls training data are refused (rule P1).
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from glottis.data import (
     DevelopmentProtocol,
@@ -26,11 +29,12 @@ from glottis.data import (
 )
 from glottis.errors import ConfigError, DataError
 from glottis.models import Window, load_model, read_card
+from glottis.models.ensemble import Combine, combine_embeddings
 from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
 from glottis.score.clips import Clips
 from glottis.score.cosine import score_trials
-from glottis.score.embed import Extraction, detect_clips, embed_clips
+from glottis.score.embed import Embeddings, Extraction, detect_clips, embed_clips
 from glottis.score.evaluate import evaluate_speaker, evaluate_spoof
 from glottis.score.parts import Resampled
 from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE, Result
@@ -59,9 +63,10 @@ class Evaluated:
 
 
 def evaluate_checkpoint(
-    checkpoint: Path,
+    checkpoint: Path | Sequence[Path],
     clips: Clips,
     *,
+    combine: Combine = "concat",
     trials: Path | None = None,
     protocol: Path | None = None,
     conditions: Sequence[str] = ("source",),
@@ -70,42 +75,88 @@ def evaluate_checkpoint(
     how: Resampled | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
-    """EER, costs and tables of a model on a trial list or a protocol.
+    """EER, costs and tables of a model, or of several as one, on a trial list or a protocol.
 
+    combine: how the embeddings of several speaker models become one.
     conditions: columns of the manifest to make a table by.
     progress: called with (clips done, all clips).
     """
-    folder = resolve_checkpoint(checkpoint)
-    card, model = read_card(folder), load_model(folder, device)
-    wanted = {"speaker": trials, "spoof": protocol}[model.task]
+    paths = [checkpoint] if isinstance(checkpoint, Path) else list(checkpoint)
+    folders = [resolve_checkpoint(path) for path in paths]
+    cards = [read_card(folder) for folder in folders]
+    task = _task(folders, cards)
+    wanted = {"speaker": trials, "spoof": protocol}[task]
     if wanted is None or (trials is None) == (protocol is None):
-        option = {"speaker": "--trials", "spoof": "--protocol"}[model.task]
+        option = {"speaker": "--trials", "spoof": "--protocol"}[task]
         raise ConfigError(
-            f"{folder} is a {model.task} model; it is evaluated with {option} FILE",
+            f"{folders[0]} is a {task} model; it is evaluated with {option} FILE",
             fix=f"give {option} and nothing else",
         )
-    given, selected = _read(wanted, model.task, card)
+    given, selected = _read(wanted, task, cards)
     keys: Names = given.keys if isinstance(given, Trials) else given.utterance
     pattern = "{utterance}" if isinstance(given, Trials) else "{utterance}.flac"
     clips = clips.for_list(keys, given.source, pattern)
     known = _known(given, clips.manifest, conditions)
-    source = clips.source(keys, known.rows, model.sample_rate)
-    extraction = Extraction(window=_window(card), device=device, readers=readers, progress=progress)
-    how = replace(how or Resampled(), run_id=card["extra"].get("run_id"))
+    outputs: list[Any] = []
+    for number, (folder, card) in enumerate(zip(folders, cards, strict=True)):
+        model = load_model(folder, device)
+        source = clips.source(keys, known.rows, model.sample_rate)
+        extraction = Extraction(
+            window=_window(card),
+            device=device,
+            readers=readers,
+            progress=_part(progress, number, len(folders)),
+        )
+        compute = embed_clips if task == "speaker" else detect_clips
+        outputs.append(compute(model, keys, source, extraction))
+    runs = [card["extra"].get("run_id") for card in cards]
+    run_id = runs[0] if len(runs) == 1 else " + ".join(str(run) for run in runs)
+    how = replace(how or Resampled(), run_id=run_id)
     result: Result
     if isinstance(given, Trials):
-        scores = score_trials(embed_clips(model, keys, source, extraction), given)
+        scores = score_trials(_joined(outputs, combine), given)
         result = evaluate_speaker(scores, given, known.speakers, known.tables, how=how)
         positive = given.target
     else:
-        scores = detect_clips(model, keys, source, extraction)
+        scores = np.stack(outputs).mean(axis=0, dtype=np.float64).astype(np.float32)
         result = evaluate_spoof(scores, given, known.tables, how=how)
         positive = given.bonafide
     notes = [SYNTHETIC] if known.synthetic else []
+    if len(folders) > 1:
+        joined = f"embeddings joined by {combine}" if task == "speaker" else "mean of the scores"
+        notes.append(f"ensemble of {len(folders)} models ({joined}): {', '.join(map(str, paths))}")
     notes += [DEVELOPMENT_NOTE] if selected else []
     notes += _remarks(clips, isinstance(given, Trials), conditions)
     result = replace(result, notes=(*notes, *result.notes))
     return Evaluated(result, given, scores, positive)
+
+
+def _task(folders: Sequence[Path], cards: Sequence[Mapping[str, Any]]) -> str:
+    """The task of all models."""
+    tasks = [str(card["task"]) for card in cards]
+    if len(set(tasks)) > 1:
+        shown = ", ".join(f"{f} ({t})" for f, t in zip(folders, tasks, strict=True))
+        raise ConfigError(
+            f"models of different tasks cannot be one: {shown}",
+            fix="give speaker models only, or countermeasures only",
+        )
+    return tasks[0]
+
+
+def _joined(outputs: Sequence[Embeddings], combine: Combine) -> Embeddings:
+    if len(outputs) == 1:
+        return outputs[0]
+    matrices = [torch.from_numpy(output.matrix) for output in outputs]
+    return Embeddings(outputs[0].utterances, combine_embeddings(matrices, combine).numpy())
+
+
+def _part(
+    progress: Callable[[int, int], None] | None, number: int, count: int
+) -> Callable[[int, int], None] | None:
+    """The progress of one of ``count`` models, of the whole."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(number * total + done, count * total)
 
 
 @dataclass(frozen=True)
@@ -122,8 +173,10 @@ class _Known:
         return self.rows is not None and set(self.rows.column("source")) == {SYNTHETIC_SOURCE}
 
 
-def _read(path: Path, task: str, card: Mapping[str, Any]) -> tuple[Trials | Protocol, bool]:
-    """The list in the type of its role, and whether it chose the checkpoint."""
+def _read(
+    path: Path, task: str, cards: Sequence[Mapping[str, Any]]
+) -> tuple[Trials | Protocol, bool]:
+    """The list in the type of its role, and whether it chose one of the checkpoints."""
     kinds: tuple[type[Trials | Protocol], type[Trials | Protocol]] = (
         (EvaluationTrials, DevelopmentTrials)
         if task == "speaker"
@@ -137,8 +190,8 @@ def _read(path: Path, task: str, card: Mapping[str, Any]) -> tuple[Trials | Prot
             "without them",
             fix="leave them out, or give scores of the whole system to glottis score-metrics",
         )
-    hashes = (card["extra"].get("data") or {}).get("hashes") or {}
-    selected = hashes.get("selection") == given.sha256
+    hashes = [(card["extra"].get("data") or {}).get("hashes") or {} for card in cards]
+    selected = any(item.get("selection") == given.sha256 for item in hashes)
     return (kinds[1].read(path) if selected else given), selected
 
 
