@@ -294,6 +294,20 @@ def test_an_unknown_name_shows_close_ones() -> None:
         NETS["smal"]
 
 
+def test_a_room_that_cannot_be_imported_says_so_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = tmp_path / "a_broken_room"
+    room.mkdir()
+    (room / "__init__.py").write_text("")
+    (room / "thing.py").write_text("import a_module_that_is_not_there")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry: Registry[type] = Registry("thing", "a_broken_room")
+    for _ in range(2):
+        with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+            registry.names()
+
+
 def test_config_by_name_is_checked() -> None:
     config = NETS.config("small", width=5)
     assert isinstance(config, SmallConfig)

@@ -108,7 +108,13 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True  # first: the modules below may ask for names themselves
-        package: Any = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-            if not module.name.startswith("_") and not module.ispkg:
-                importlib.import_module(f"{self.package}.{module.name}")
+        try:
+            package: Any = importlib.import_module(self.package)
+            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
+                if not module.name.startswith("_") and not module.ispkg:
+                    importlib.import_module(f"{self.package}.{module.name}")
+        except BaseException:
+            self._discovered = (
+                False  # the next who asks meets the same error, not half of the names
+            )
+            raise
