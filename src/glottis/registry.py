@@ -115,6 +115,6 @@ class Registry(Generic[T]):
                     importlib.import_module(f"{self.package}.{module.name}")
         except BaseException:
             self._discovered = (
-                False  # the next who asks meets the same error, not half of the names
+                False  # who asks next meets the same error
             )
             raise
