@@ -236,6 +236,7 @@ def test_a_file_is_imported_under_its_own_name_only(released) -> None:
         ({"feat_type": "tf"}, r"asks for feat_type='tf'"),
         ({"spec_params": {"norm_signal": True}}, r"asks for norm_signal=True"),
         ({"num_classes": 5994}, r"asks for num_classes=5994"),
+        ({"emb_bn": True}, r"asks for emb_bn=True"),  # in no list of tensors
         ({"a_new_switch": 3}, r"asks for a_new_switch=3"),
         ({"block_1d_type": "gru"}, r"time_core"),
         ({"group_divisor": None}, r"group_channels"),
