@@ -51,7 +51,7 @@ _EXPANSION = 2  # channels between blocks over channels of a stage
 
 
 class Res2NetCmConfig(Config):
-    """Options of Res2Net-50 as a countermeasure; the defaults have 883,806 parameters."""
+    """Res2Net-50 as a countermeasure (883,806 parameters)."""
 
     num_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     """blocks of the four stages"""
@@ -66,7 +66,7 @@ class Res2NetCmConfig(Config):
 
 
 class SeRes2NetCmConfig(Res2NetCmConfig):
-    """The same with squeeze-excitation; the defaults have 923,102 parameters."""
+    """SE-Res2Net-50 as a countermeasure (923,102 parameters)."""
 
     reduction: int | None = Field(16, ge=1)
     """channels over hidden units of the squeeze-excitation; null: none"""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glottis.models.system import Model
 from glottis.rng import generator, torch_generator
@@ -43,7 +43,9 @@ class Scale:
 def initial_scales(
     model: Model, wave: Tensor | None = None, *, seconds: float = 1.0
 ) -> list[Scale]:
-    """The scale of everything that has parameters, in the order of computation, in training mode.
+    """The scale of every layer with parameters, in the order of computation, in training mode.
+
+    Where the part around a layer computes with the layer's parameters itself, the part is shown.
 
     wave: (B, S); default: `speechlike` clips of ``seconds``, or of the model's minimum.  Statistics
     that the pass moves are put back.
@@ -67,7 +69,7 @@ def initial_scales(
     hooks = [
         module.register_forward_hook(listener(layer))
         for layer, module in model.network.named_modules()
-        if layer and any(True for _ in module.parameters(recurse=False))
+        if layer and any(True for _ in module.parameters()) and type(module) is not nn.Sequential
     ]
     kept = {name: value.clone() for name, value in model.state_dict().items()}
     was_training = model.training
@@ -86,8 +88,16 @@ def initial_scales(
         model.train(was_training)
     named = output if isinstance(output, tuple) else (output,)
     for name, value in zip(getattr(output, "_fields", ("embedding",)), named, strict=True):
-        note(name, "output", value)
-    return found
+        note(name, name, value)
+    called = {scale.layer for scale in found}
+    own = {layer for layer, module in model.network.named_modules() if _has_own(module)}
+    unseen = {layer.rpartition(".")[0] for layer in own - called}
+    shown = own | unseen | {"input", *getattr(output, "_fields", ("embedding",))}
+    return [scale for scale in found if scale.layer in shown]
+
+
+def _has_own(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
 
 
 def silent_or_loud(scales: list[Scale], lowest: float, highest: float) -> list[Scale]:

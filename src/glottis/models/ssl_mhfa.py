@@ -32,7 +32,7 @@ from glottis.models.parts.self_supervised import (
 
 
 class SslMhfaConfig(Config):
-    """Options of MHFA on a self-supervised network."""
+    """MHFA on a self-supervised network, for speakers."""
 
     encoder: BackboneConfig = BackboneConfig(kind="wavlm")
     """the self-supervised network"""
@@ -85,7 +85,7 @@ class SslMhfa(nn.Module):
 
 
 class SslMhfaSpoofConfig(SslMhfaConfig):
-    """Options of MHFA on a self-supervised network, as a countermeasure."""
+    """MHFA on a self-supervised network, as a countermeasure."""
 
 
 @register_model(
