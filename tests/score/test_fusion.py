@@ -12,7 +12,15 @@ from scipy.optimize import minimize
 from glottis.data import DevelopmentProtocol, DevelopmentTrials, EvaluationTrials
 from glottis.errors import ConfigError, DataError, ResultError, ToolkitError
 from glottis.rng import generator
-from glottis.score import cllr, eer, fit_fusion, fuse_files, mean_fusion, metrics_from_files
+from glottis.score import (
+    FusedScores,
+    cllr,
+    eer,
+    fit_fusion,
+    fuse_files,
+    mean_fusion,
+    metrics_from_files,
+)
 
 
 def scores(count: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -177,12 +185,7 @@ def test_files_are_joined_by_trial_not_by_line(files: Files) -> None:
 
 
 def test_a_fusion_is_learned_on_development_files(files: Files) -> None:
-    fused = fuse_files(
-        [files.a, files.b],
-        "logistic",
-        development=[files.a_dev, files.b_dev],
-        development_key=files.dev_key,
-    )
+    fused = learned(files)
     expected = fit_fusion(files.dev, trials(files.dev_target))
     np.testing.assert_allclose(fused.fusion.weights, expected.weights, rtol=1e-4)
     np.testing.assert_allclose(fused.table.scores, expected(files.eval), rtol=1e-3, atol=1e-3)
@@ -197,6 +200,44 @@ def test_the_measured_trials_cannot_teach(files: Files) -> None:
             development_key=files.key,
         )
     assert caught.value.rule == "P6"
+
+
+def test_a_measured_pair_in_the_other_order_cannot_teach(files: Files) -> None:
+    key = files.dev_key.read_text().splitlines()
+    files.dev_key.write_text("\n".join([*key, "1 e1 e0"]) + "\n")
+    for path in (files.a_dev, files.b_dev):
+        path.write_text(path.read_text() + "e1 e0 2.0\n")
+    with pytest.raises(DataError, match=r"1 trials of .* are among the development trials: e1 e0"):
+        learned(files)
+
+
+def test_shared_clips_are_told(files: Files) -> None:
+    key = files.dev_key.read_text()
+    assert not any("clips are in" in remark for remark in learned(files).remarks)
+    files.dev_key.write_text(key + "1 e0 e7\n")
+    for path in (files.a_dev, files.b_dev):
+        path.write_text(path.read_text() + "e0 e7 2.0\n")
+    assert "2 clips are in the development trials too" in learned(files).remarks
+
+
+def test_labels_in_development_scores_must_agree_with_their_key(files: Files) -> None:
+    lines = files.b_dev.read_text().splitlines()
+    words = ["target" if target else "nontarget" for target in files.dev_target]
+    words[0] = "nontarget"
+    kinds = {f"d{i}": word for i, word in enumerate(words)}
+    labelled = [f"{a} {b} {score} {kinds[a]}" for a, b, score in map(str.split, lines)]
+    files.b_dev.write_text("\n".join(labelled) + "\n")
+    with pytest.raises(ResultError, match=r"1 labels in .*b_dev\.txt contradict the key: d0 d1"):
+        learned(files)
+
+
+def learned(files: Files) -> FusedScores:
+    return fuse_files(
+        [files.a, files.b],
+        "logistic",
+        development=[files.a_dev, files.b_dev],
+        development_key=files.dev_key,
+    )
 
 
 def test_files_that_do_not_belong_together_are_refused(files: Files, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def metrics_from_files(
         values, extra = join_scores(table, truth, allow_extra)
         if extra:
             remarks.append(f"{extra:,} scores of trials that the key does not have were left out")
-        _same_labels(table, truth)
+        require_same_labels(table, truth)
     elif subset is not None or allow_extra:
         raise ConfigError(
             "a subset, or extra scores, were named without a key",
@@ -207,8 +207,8 @@ def join_scores(table: ScoreTable, truth: Key, allow_extra: bool) -> tuple[Float
     return table.scores[np.asarray(found.to_numpy(), np.int64)], len(strangers)
 
 
-def _same_labels(table: ScoreTable, truth: Key) -> None:
-    """Labels inside the score file must agree with the key."""
+def require_same_labels(table: ScoreTable, truth: Key) -> None:
+    """Raise `ResultError` (P7) if labels inside the score file disagree with the key."""
     if table.key is None:
         return
     position = pc.index_in(trial_ids(truth.names), value_set=trial_ids(table.names)).to_numpy()

@@ -23,6 +23,7 @@ from glottis.score.from_files import (
     join_scores,
     key_in_file,
     refuse_contradictions,
+    require_same_labels,
     trial_ids,
 )
 from glottis.score.fusion import Fusion, fit_fusion, mean_fusion
@@ -81,8 +82,10 @@ def fuse_files(
                 f"{len(development)} development score files for {len(scores)} systems",
                 fix="give one for each, in the same order",
             )
-        fusion = _fitted([_read(p, layout) for p in development], development_key, how, tables[0])
+        learned = [_read(path, layout) for path in development]
+        fusion = _fitted(learned, development_key, how, tables[0])
         remarks.append(f"fusion learned on {', '.join(map(str, development))}")
+        remarks += _shared_clips(learned[0], tables[0])
     shown = ", ".join(f"{weight:.4g}" for weight in fusion.weights)
     remarks.append(f"fusion '{how}': weights {shown}, offset {fusion.offset:.4g}")
     if fusion.calibrated:
@@ -149,20 +152,35 @@ def _fitted(
             why="a fusion learns from trials whose truth is known",
             fix="give their trial list or protocol with --dev-key",
         )
-    _refuse_overlap(trial_ids(truth.names), trial_ids(measured.names), measured.source)
+    _refuse_overlap(truth.names, measured)
     matrix = np.stack([join_scores(table, truth, False)[0] for table in tables])
+    for table in tables:
+        require_same_labels(table, truth)
     return fit_fusion(matrix, _development(truth.data), how)
 
 
-def _refuse_overlap(learned: pa.Array, measured: pa.Array, source: str) -> None:
-    both = learned.filter(pc.is_in(learned, value_set=measured)).to_pylist()
-    if both:
+def _refuse_overlap(learned: tuple[pa.Array, ...], measured: ScoreTable) -> None:
+    """A pair in the other order is the same trial."""
+    ids, own = trial_ids(learned), trial_ids(measured.names)
+    both = pc.or_(pc.is_in(ids, value_set=own), pc.is_in(trial_ids(learned[::-1]), value_set=own))
+    known = ids.filter(both).to_pylist()
+    if known:
         raise DataError(
-            f"{len(both)} trials of {source} are among the development trials: {listed(both)}",
+            f"{len(known)} trials of {measured.source} are among the development trials: "
+            f"{listed(known)}",
             why="weights that were learned on the trials that are reported report themselves",
             fix="learn on a development list that shares nothing with this one",
             rule="P6",
         )
+
+
+def _shared_clips(learned: ScoreTable, measured: ScoreTable) -> list[str]:
+    """A remark if other trials of the same clips taught the fusion."""
+    if len(learned.names) < 2:
+        return []  # a shared clip is a shared trial: refused
+    one, two = (set().union(*(n.to_pylist() for n in t.names)) for t in (learned, measured))
+    count = len(one & two)
+    return [f"{count:,} clips are in the development trials too"] if count else []
 
 
 def _development(
