@@ -23,6 +23,7 @@ from glottis.models._interface import SpoofOutput
 from glottis.models._parity import ours
 from glottis.models._registry import register_model
 from glottis.models.parts.mhfa import FactorisedPooling
+from glottis.models.parts.precision import no_autocast
 from glottis.models.parts.self_supervised import (
     Backbone,
     BackboneConfig,
@@ -105,4 +106,5 @@ class SslMhfaSpoof(SslMhfa):
 
     def forward(self, wave: Tensor) -> SpoofOutput:  # type: ignore[override]
         embedding = functional.relu(self.embed(wave))
-        return SpoofOutput(embedding, self.classifier(embedding))
+        with no_autocast(embedding):
+            return SpoofOutput(embedding, self.classifier(embedding))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -224,7 +224,9 @@ def build_model(
     them from torch's global generator, like any module.  classifier: of a countermeasure; "linear"
     is the network's own, the others take its place (see `CosineClassifier`).
     """
-    target = MODELS.entry_of(config).target
+    entry = MODELS.entry_of(config)
+    target = entry.target
+    _require_classifier(classifier, entry.name, target.task)
     if features_config is None:
         features_config = default_features(target)
     elif target.input == "wave":
@@ -240,6 +242,18 @@ def build_model(
         model = SpoofModel(network, frontend, config, features_config)
         model.classifier = classifier
         return model
+
+
+def _require_classifier(kind: str, name: str, task: str) -> None:
+    """Raise `ConfigError` for a kind that does not exist, or that a network of this task lacks."""
+    kinds = get_args(Kind)
+    if kind not in kinds:
+        raise ConfigError(f"there is no classifier '{kind}'", fix=f"known: {', '.join(kinds)}")
+    if kind != "linear" and task != "spoof":
+        raise ConfigError(
+            f"{name} is no countermeasure: it has no classifier that '{kind}' could replace",
+            fix="use a loss for embeddings, or a network with the task 'spoof'",
+        )
 
 
 @contextmanager
