@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from glottis.models import load_model, save_model
+from glottis.models import load_model, read_card, save_model
 from helpers.cli import files_below, glottis, succeeds
 
 
@@ -245,6 +245,26 @@ def test_several_checkpoints_are_evaluated_as_one(bench: Any, tmp_path: Path) ->
     assert "models of different tasks cannot be one" in outcome.err
     outcome = glottis("evaluate", *steps, "--trials", trials, "--combine", "sum")
     assert "known: concat, mean" in outcome.err
+    for words, shown in (
+        ((steps[0], "--trials", trials), "one model"),
+        ((bench.spoof, bench.spoof, "--protocol", protocol), "countermeasures"),
+    ):
+        outcome = glottis("evaluate", *words, "--combine", "mean")
+        assert (outcome.code, outcome.out) == (2, "")
+        assert f"these are {shown}" in outcome.err
+
+
+def test_an_ensemble_with_imported_weights_says_what_is_not_known(
+    bench: Any, tmp_path: Path
+) -> None:
+    trials, own = bench.corpus / "trials_dev.txt", bench.speaker / "checkpoints" / "best"
+    save_model(load_model(own), tmp_path / "imported")
+    found = succeeds("evaluate", own, tmp_path / "imported", "--trials", trials, "--json").json
+    assert any("trained on different manifests" in note for note in found["notes"])
+    run_id = read_card(own)["extra"]["run_id"]
+    assert found["metrics"]["eer"]["run_id"] == run_id
+    same = succeeds("evaluate", own, own, "--trials", trials, "--json").json
+    assert not any("different manifests" in note for note in same["notes"])
 
 
 def test_score_files_of_several_systems_are_fused(bench: Any, scores: Path) -> None:

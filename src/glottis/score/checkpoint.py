@@ -85,6 +85,7 @@ def evaluate_checkpoint(
     folders = [resolve_checkpoint(path) for path in paths]
     cards = [read_card(folder) for folder in folders]
     task = _task(folders, cards)
+    _require_combination(combine, task, len(folders))
     wanted = {"speaker": trials, "spoof": protocol}[task]
     if wanted is None or (trials is None) == (protocol is None):
         option = {"speaker": "--trials", "spoof": "--protocol"}[task]
@@ -109,9 +110,8 @@ def evaluate_checkpoint(
         )
         compute = embed_clips if task == "speaker" else detect_clips
         outputs.append(compute(model, keys, source, extraction))
-    runs = [card["extra"].get("run_id") for card in cards]
-    run_id = runs[0] if len(runs) == 1 else " + ".join(str(run) for run in runs)
-    how = replace(how or Resampled(), run_id=run_id)
+    runs = [str(card["extra"]["run_id"]) for card in cards if card["extra"].get("run_id")]
+    how = replace(how or Resampled(), run_id=" + ".join(runs) or None)
     result: Result
     if isinstance(given, Trials):
         scores = score_trials(_joined(outputs, combine), given)
@@ -125,6 +125,7 @@ def evaluate_checkpoint(
     if len(folders) > 1:
         joined = f"embeddings joined by {combine}" if task == "speaker" else "mean of the scores"
         notes.append(f"ensemble of {len(folders)} models ({joined}): {', '.join(map(str, paths))}")
+        notes += _other_manifests(cards, clips.manifest)
     notes += [DEVELOPMENT_NOTE] if selected else []
     notes += _remarks(clips, isinstance(given, Trials), conditions)
     result = replace(result, notes=(*notes, *result.notes))
@@ -141,6 +142,32 @@ def _task(folders: Sequence[Path], cards: Sequence[Mapping[str, Any]]) -> str:
             fix="give speaker models only, or countermeasures only",
         )
     return tasks[0]
+
+
+def _require_combination(combine: Combine, task: str, count: int) -> None:
+    """What has no effect is an error."""
+    if combine != "concat" and (count == 1 or task == "spoof"):
+        shown = "one model" if count == 1 else "countermeasures"
+        raise ConfigError(
+            f"'{combine}' joins embeddings of several speaker models; these are {shown}",
+            why="a choice without an effect is not the one that was meant",
+            fix="leave --combine out",
+        )
+
+
+def _hashes(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of the files that defined the data of a training; empty for imported weights."""
+    return (card["extra"].get("data") or {}).get("hashes") or {}
+
+
+def _other_manifests(cards: Sequence[Mapping[str, Any]], manifest: Manifest | None) -> list[str]:
+    """A remark if one manifest cannot tell what all models were trained on."""
+    if manifest is None or len({_hashes(card).get("manifest") for card in cards}) == 1:
+        return []
+    return [
+        "the models were trained on different manifests; clips of the training data are noticed "
+        "only where the manifest used here says so"
+    ]
 
 
 def _joined(outputs: Sequence[Embeddings], combine: Combine) -> Embeddings:
@@ -190,8 +217,7 @@ def _read(
             "without them",
             fix="leave them out, or give scores of the whole system to glottis score-metrics",
         )
-    hashes = [(card["extra"].get("data") or {}).get("hashes") or {} for card in cards]
-    selected = any(item.get("selection") == given.sha256 for item in hashes)
+    selected = any(_hashes(card).get("selection") == given.sha256 for card in cards)
     return (kinds[1].read(path) if selected else given), selected
 
 
