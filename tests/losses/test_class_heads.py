@@ -54,6 +54,19 @@ def test_every_class_has_its_turn_and_only_the_sample_gets_a_gradient() -> None:
     assert seen.all()
 
 
+def test_every_class_has_its_turn_at_every_size_of_a_matryoshka_loss() -> None:
+    sampled = {"name": "sampled_aam", "share": 0.1, "least": K // 2}
+    loss = build("matryoshka", dims=(D // 2, D), weights=(1.0, 0.0), loss=sampled)
+    x, labels = items()
+    seen = torch.zeros(K, dtype=torch.bool)
+    for _ in range(2):
+        loss.zero_grad()
+        loss(x, labels).loss.backward()
+        seen |= (loss.heads[0].centres.grad != 0).any(dim=1)
+    assert seen.all()
+    assert int(loss.heads[0].turn) == 2
+
+
 def test_the_turn_is_part_of_the_state() -> None:
     first, second = build("sampled_aam", least=5), build("sampled_aam", least=5)
     x, labels = items()
@@ -159,3 +172,9 @@ def test_semi_hard_mining_falls_back_to_the_nearest() -> None:
     groups = functional.normalize(torch.randn(4, 2, D), dim=-1)
     labels = torch.arange(4)
     torch.testing.assert_close(semi(groups, labels).loss, hard(groups, labels).loss)
+
+
+def test_the_chance_value_of_a_sharp_one_class_softmax_is_finite() -> None:
+    """softplus(900) and softplus(-200), whose exponentials do not fit."""
+    loss = build_loss(LOSSES.config("oc_softmax", scale=1000.0), D, 2)
+    assert loss.chance_loss(2) == pytest.approx(450.0)

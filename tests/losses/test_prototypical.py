@@ -46,3 +46,10 @@ def test_chance_follows_the_learned_scale() -> None:
     loss.scale.data.fill_(1e-3)
     assert loss.chance_loss(50) < before
     assert loss.chance_loss(50) == pytest.approx(3.912, abs=0.001)  # ln 50
+
+
+@pytest.mark.parametrize("mining", ["hard", "semi_hard", "batch_hard", "batch_all"])
+def test_triplets_of_one_speaker_are_refused(mining: str) -> None:
+    loss = build_loss(LOSSES.config("triplet", mining=mining), 8, 0)
+    with pytest.raises(ModelError, match="one speaker has no triplet"):
+        loss(torch.randn(1, 3, 8), torch.zeros(1, dtype=torch.long))

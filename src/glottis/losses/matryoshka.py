@@ -94,10 +94,16 @@ class Matryoshka(nn.Module):
         return borrowed
 
     def _borrowed(self, shape: nn.Module) -> dict[str, Tensor]:
-        """The tensors of the whole head, cut to what ``shape`` has."""
+        """The tensors of the whole head, cut to what ``shape`` has.
+
+        Buffers are copies but for the last size: a state that moves on with every call (the turn of
+        a class sample) moves once per step and is the same for all sizes.
+        """
         whole = self.heads[0]
         own = {**dict(shape.named_parameters()), **dict(shape.named_buffers())}
+        moving = {} if shape is self._shapes[-1] else dict(whole.named_buffers())
         full = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
+        full |= {name: value.clone() for name, value in moving.items()}
         return {
             name: value[..., : own[name].shape[-1]] if value.ndim else value
             for name, value in full.items()

@@ -14,8 +14,6 @@ Classes: 0 spoof, 1 bona fide.  B batch.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -71,8 +69,8 @@ class OcSoftmax(nn.Module):
     def chance_loss(self, num_classes: int) -> float:
         """Cosine 0, as many bona fide as spoofed: the mean of both softplus."""
         spoof_margin, bonafide_margin = self.margins
-        both = math.exp(self.scale * bonafide_margin), math.exp(-self.scale * spoof_margin)
-        return (math.log1p(both[0]) + math.log1p(both[1])) / 2
+        misses = torch.tensor([bonafide_margin, -spoof_margin], dtype=torch.float64)
+        return float(functional.softplus(self.scale * misses).mean())
 
     def collapse_loss(self, num_classes: int) -> float | None:
         """None: what a constant answer costs depends on the shares of the classes."""

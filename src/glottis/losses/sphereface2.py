@@ -42,7 +42,7 @@ class SphereFace2Config(Config):
     scale: float = Field(32.0, gt=0)
     """r, factor of the similarities"""
     balance: float = Field(0.7, gt=0, lt=1)
-    """lambda, weight of the own class; the others together have 1 - lambda each"""
+    """lambda, weight of the own class; each of the others has 1 - lambda"""
     sharpness: float = Field(3.0, ge=1)
     """t of g(c) = 2 ((c + 1) / 2)^t - 1, which spreads the similarities of different speakers"""
     initial_bias: float = 0.0

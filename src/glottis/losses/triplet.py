@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glottis.config import Config
+from glottis.errors import ModelError
 from glottis.losses._common import LossOutput, in_float32, mean_loss, require_groups
 from glottis.losses._registry import register_loss
 
@@ -55,6 +56,11 @@ class Triplet(nn.Module):
     @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_groups(x, labels, self.embedding_size)
+        if len(x) < 2:
+            raise ModelError(
+                "a batch of one speaker has no triplet: the negative is another speaker's",
+                fix="use at least two speakers per batch (batch.speakers)",
+            )
         x = functional.normalize(x, dim=-1, eps=1e-6)
         if self.mining in ("hard", "semi_hard"):
             losses, right = pair_triplets(x[:, 0], x[:, 1], self.margin, self.mining)
