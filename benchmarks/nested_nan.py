@@ -156,7 +156,8 @@ def train(clips: Clips, *, start: str, kind: str, checked: bool, steps: int = 5)
         adam.step()
     finite = all(torch.isfinite(p).all() for p in learned)
     result = {"first": first or "nothing", "skipped": skipped, "weights finite": bool(finite)}
-    return result | {"last loss": round(float(loss.detach()), 3)}
+    last = float(loss.detach())
+    return result | {"last loss": round(last, 3) if math.isfinite(last) else str(last)}
 
 
 def training(clips: Clips) -> dict[str, Any]:
