@@ -84,6 +84,12 @@ def test_another_size_is_refused(shared, tmp_path) -> None:
         import_weights("ecapa_1024", file)
 
 
+@pytest.mark.parametrize("size", [5, 16, 100])
+def test_the_squeeze_has_as_many_hidden_units_as_asked_for(size: int) -> None:
+    model = create_model("ecapa_512", channels=64, squeeze_size=size)
+    assert {block.squeeze.reduce.out_features for block in model.network.blocks} == {size}
+
+
 def test_channels_that_do_not_divide_are_refused() -> None:
     with pytest.raises(ModelError, match="cannot be cut into groups=8"):
         create_model("ecapa_512", channels=100)

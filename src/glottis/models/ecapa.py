@@ -127,7 +127,7 @@ class Block(nn.Module):
             channels, config.groups, dilation, skip_first=speechbrain, mirror=speechbrain
         )
         self.leave = FrameLayer(channels, channels, 1, mirror=speechbrain)
-        self.squeeze = SqueezeExcitation(channels, max(1, channels // config.squeeze_size))
+        self.squeeze = SqueezeExcitation(channels, hidden=config.squeeze_size)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.squeeze(self.leave(self.scales(self.enter(x))))
