@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from glottis.errors import ModelError
+from glottis.errors import ConfigError, ModelError
 from glottis.models import SpoofModel, create_model, rawnet2
 
 
@@ -86,6 +86,11 @@ def test_confident_scores_stay_apart() -> None:
 def test_an_even_number_of_taps_is_refused() -> None:
     with pytest.raises(ModelError, match="is even"):
         create_model("rawnet2", kernel_size=1024)
+
+
+def test_more_taps_than_an_fft_block_has_room_for_are_refused() -> None:
+    with pytest.raises(ConfigError, match="kernel_size"):
+        create_model("rawnet2", kernel_size=8193)
 
 
 def test_a_short_training_separates_two_kinds_of_noise() -> None:

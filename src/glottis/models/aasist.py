@@ -32,6 +32,7 @@ from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_wave
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
+from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.graph import GraphAttention, GraphPool, HeterogeneousGraphAttention
 from glottis.models.parts.precision import no_autocast
 from glottis.models.parts.sinc import SincEnvelope
@@ -94,19 +95,10 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, channels, (1, 3), padding=(0, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = functional.selu(self._convolved(x), inplace=True)  # (B, C', F + 1, T)
+        y = conv_norm(x, self.conv1, self.norm)  # (B, C', F + 1, T)
+        y = functional.selu(y, inplace=True)
         y = self.conv2(y).add_(x if self.shortcut is None else self.shortcut(x))
         return pool_time(y) if self.pool else y
-
-    def _convolved(self, x: Tensor) -> Tensor:
-        """norm(conv1(x)); in eval mode as one convolution, which is the same and saves a pass."""
-        if self.training:
-            return self.norm(self.conv1(x))
-        mean, variance, shift = self.norm.running_mean, self.norm.running_var, self.conv1.bias
-        assert mean is not None and variance is not None and shift is not None  # noqa: PT018
-        gain = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-        bias = self.norm.bias + gain * (shift - mean)
-        return functional.conv2d(x, self.conv1.weight * gain[:, None, None, None], bias, 1, (1, 1))
 
 
 def pool_time(x: Tensor) -> Tensor:

@@ -34,6 +34,7 @@ from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_wave
 from glottis.models._parity import published_count
 from glottis.models._registry import register_model
+from glottis.models.parts.classifier import LogOdds
 from glottis.models.parts.fft_filter import fft_filter
 from glottis.models.parts.precision import at_least_float32, no_autocast
 from glottis.models.parts.sinc import sinc_filters
@@ -46,7 +47,7 @@ class RawNet2Config(Config):
 
     num_filters: int = Field(20, ge=1)
     """sinc filters, side by side in mel"""
-    kernel_size: int = Field(1025, ge=3)
+    kernel_size: int = Field(1025, ge=3, le=4097)
     """taps of a sinc filter, odd"""
     channels: tuple[int, int] = (20, 128)
     """channels of blocks 0-1 and of blocks 2-5; the paper has 128 filters and channels 128, 512"""
@@ -82,14 +83,6 @@ class ResidualBlock(nn.Module):
         y = functional.max_pool1d(y, 3)
         gate = torch.sigmoid(self.gate(y.mean(dim=-1)))[..., None]
         return torch.addcmul(gate, y, gate)
-
-
-class LogOdds(nn.Linear):
-    """(B, D) -> (B, 2): a linear layer and the logarithms of its two class probabilities."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        spoof, bona_fide = super().forward(x).unbind(dim=1)
-        return functional.logsigmoid(torch.stack([spoof - bona_fide, bona_fide - spoof], dim=1))
 
 
 @register_model(

@@ -41,11 +41,11 @@ from glottis.errors import ModelError
 from glottis.models._interface import SpoofOutput, require_features
 from glottis.models._parity import ours
 from glottis.models._registry import register_model
+from glottis.models.parts.classifier import LogOdds
 from glottis.models.parts.folding import conv_norm
 from glottis.models.parts.pooling import TemporalAveragePooling
 from glottis.models.parts.precision import at_least_float32, no_autocast
 from glottis.models.parts.squeeze import SqueezeExcitation
-from glottis.models.rawnet2 import LogOdds
 
 _EXPANSION = 2  # channels between blocks over channels of a stage
 

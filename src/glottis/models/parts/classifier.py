@@ -1,4 +1,4 @@
-"""Classifiers of a countermeasure that score by cosine, for losses that ask for one.
+"""Last layers of a countermeasure: log probabilities, and cosines for losses that ask for them.
 
 Zhang, Jiang and Duan, "One-class learning towards synthetic voice spoofing detection", IEEE SPL
 2021 (arXiv 2010.13995): one learned direction, that of bona fide speech.  Wang and Yamagishi,
@@ -19,6 +19,14 @@ from glottis.models.parts.precision import no_autocast
 
 Kind = Literal["linear", "one_class", "cosine"]
 """the network's own classifier, one direction, one direction per class"""
+
+
+class LogOdds(nn.Linear):
+    """(B, D) -> (B, 2): a linear layer and the logarithms of its two class probabilities."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        spoof, bona_fide = super().forward(x).unbind(dim=1)
+        return functional.logsigmoid(torch.stack([spoof - bona_fide, bona_fide - spoof], dim=1))
 
 
 class CosineClassifier(nn.Module):

@@ -18,19 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from glottis.models.parts.folding import folded
 from glottis.models.parts.precision import at_least_float32, no_autocast
 
 Pair = tuple[int, int]
 """frequency, time"""
-
-
-def folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the layer that does what ``weight``, ``bias`` and ``norm`` do in eval."""
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None  # noqa: PT018
-    gain = norm.weight * torch.rsqrt(variance + norm.eps)
-    shift = -mean if bias is None else bias - mean
-    return weight * gain.view(-1, *[1] * (weight.ndim - 1)), norm.bias + gain * shift
 
 
 def normed(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

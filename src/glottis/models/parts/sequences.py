@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glottis.models.parts.maps import Pointwise, folded, normed, plus
+from glottis.models.parts.folding import folded
+from glottis.models.parts.maps import Pointwise, normed, plus
 
 Core = Literal["att", "conv+att"]
 
