@@ -54,13 +54,34 @@ def slug(heading: str) -> str:
     return "-".join(words)
 
 
-def test_the_page_of_keys_is_up_to_date() -> None:
-    spec = importlib.util.spec_from_file_location("write_keys", ROOT / "tools" / "write_keys.py")
+def tool(name: str) -> Any:
+    """A script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_keys_is_up_to_date() -> None:
+    module = tool("write_keys")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run tools/write_keys.py"
+
+
+def test_the_page_of_models_is_up_to_date() -> None:
+    from glottis.models import MODELS
+    from glottis.models.facts import facts
+
+    module = tool("write_zoo")
+    unknown = [name for name in MODELS.names() if facts(name).needs]  # an extra is not installed
+    found, expected = module.PAGE.read_text(encoding="utf-8"), module.page()
+    for name in unknown:
+        found, expected = (
+            "\n".join(line for line in text.split("\n") if not line.startswith(f"| `{name}` |"))
+            for text in (found, expected)
+        )
+    assert found == expected, "run tools/write_zoo.py"
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=named)

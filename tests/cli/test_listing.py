@@ -45,6 +45,56 @@ def test_an_unknown_name_is_a_wrong_request(verb: str) -> None:
     assert "known: " in outcome.err
 
 
+def test_the_table_of_models_has_size_cost_source_and_parity() -> None:
+    lines = succeeds("models").out.splitlines()
+    rows = succeeds("models", "--json").json
+    assert lines[0].split()[:4] == ["name", "task", "parameters", "trainable"]
+    for line, row in zip(lines[1:], rows, strict=True):
+        assert row["parity"] in ("golden", "published count", "ours")
+        assert row["parity"] in line
+        assert row["reference"] in line
+        if row["needs"]:
+            assert f"needs the extra {row['needs']}" in line
+        else:
+            assert f"{row['parameters']:,}" in line
+            assert row["gflop_per_second"] > row["front_end_gflop_per_second"] >= 0
+    aasist = next(row for row in rows if row["name"] == "aasist")
+    assert (aasist["parameters"], aasist["trainable"]) == (297_866, 297_354)
+    assert aasist["gflop_per_second"] == pytest.approx(19.12 / 4.0375, rel=0.01)  # as published
+
+
+def test_models_of_one_task() -> None:
+    for task in ("speaker", "spoof"):
+        rows = succeeds("models", "--task", task, "--json").json
+        assert {row["task"] for row in rows} == {task}
+    outcome = glottis("models", "--task", "speech")
+    assert outcome.code == 2
+    assert "--task" in outcome.err
+
+
+def test_a_model_shows_where_it_comes_from_and_what_trains_it() -> None:
+    text = succeeds("models", "ecapa_512").out
+    for line in (
+        "reads checkpoints: wespeaker, speechbrain",
+        "recipes:           ecapa.yaml",
+        "front end:         kaldi_fbank 80",
+        "parity:            golden: reference vectors of importer_wespeaker_ecapa512",
+    ):
+        assert line in text
+    assert "2,315 samples (0.145 s at 16,000 Hz)" in succeeds("models", "aasist").out
+    assert "of Glottis only" in succeeds("models", "rawnet2").out
+
+
+def test_the_scale_of_every_layer_before_training() -> None:
+    rows = succeeds("models", "se_resnet_small", "--init", "--json").json
+    assert rows[0]["layer"] == "input"
+    assert rows[-1]["layer"] == "logits"
+    assert all(row["finite"] and row["deviation"] > 0 for row in rows)
+    lines = succeeds("models", "se_resnet_small", "--init").out.splitlines()
+    assert len(lines) == len(rows) + 3
+    assert glottis("models", "--init").code == 2
+
+
 def test_recipes_are_listed_with_task_and_description() -> None:
     rows = succeeds("recipes", "--json").json
     assert [Path(row["recipe"]).name for row in rows] == [

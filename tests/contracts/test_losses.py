@@ -56,6 +56,8 @@ def test_it_says_what_it_takes(name: str) -> None:
     assert target.task in {"speaker", "spoof"}
     assert target.batch in {"flat", "grouped"}
     assert target.input in {"embedding", "logits"}
+    reference = vars(target).get("reference", "")  # its own, not that of what it extends
+    assert re.search(r", .*(19|20)\d\d", reference), "no `reference = 'Name et al., Venue year'`"
     text = (inspect.getdoc(target) or "") + (inspect.getmodule(target).__doc__ or "")
     assert re.search(r"\([BP], [\w, ]+\)", text), "the docstring needs shapes"
     assert re.search(r"(19|20)\d\d", text), "the docstring needs a source with its year"

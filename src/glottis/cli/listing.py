@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +174,16 @@ def _show_initial(name: str, as_json: bool) -> None:
 
 def recipes_of(name: str) -> list[str]:
     """Recipes that train the model ``name``."""
+    return [recipe for recipe, model in _recipe_models() if model == name]
+
+
+@cache
+def _recipe_models() -> tuple[tuple[str, str], ...]:
+    """Every recipe with the model that it trains."""
     from glottis.configfile import read_tree
 
     trees = [(path.name, read_tree(path)) for path in sorted(recipe_folder().glob("*.yaml"))]
-    return [file for file, tree in trees if (tree.get("model") or {}).get("name") == name]
+    return tuple((recipe, (tree.get("model") or {}).get("name", "")) for recipe, tree in trees)
 
 
 @app.command()
@@ -187,7 +194,7 @@ def losses(name: str = NAME, as_json: bool = JSON_OPTION) -> None:
     """
     from glottis.losses import LOSSES
 
-    _show(LOSSES, name, as_json, ("task", "batch"))
+    _show(LOSSES, name, as_json, ("task", "batch", "input", "reference"))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 A loss is one file with one decorator.  It owns its class weights and whatever else it learns, and
 it is part of the task whose parameters the optimiser gets.  What its class says:
 
+    reference   who published it, where and when, in one line
     task    "speaker" or "spoof"
     batch   "flat": x is (B, ...), labels (B,); "grouped": x is (P, K, D), labels (P,), K utterances
             of each of P speakers

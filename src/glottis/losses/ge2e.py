@@ -51,6 +51,7 @@ class Ge2e(nn.Module):
     ICASSP 2018, equation 6 with the exclusive centroid of equation 8.
     """
 
+    reference = "Wan et al., ICASSP 2018"
     task = "speaker"
     batch = "grouped"
     input = "embedding"

@@ -138,6 +138,8 @@ class AmSoftmax(MarginSoftmax):
     Wang et al., IEEE SPL 2018.  Centres initialised Xavier normal.
     """
 
+    reference = "Wang et al., IEEE SPL 2018"
+
     def __init__(self, config: AmSoftmaxConfig, embedding_size: int, num_classes: int) -> None:
         super().__init__(config.margin, config, embedding_size, num_classes)
 
@@ -157,6 +159,8 @@ class AamSoftmax(MarginSoftmax):
     degrees.  The sine is kept above 1e-3, so that the gradient is finite at cos = 1 and -1.
     Centres initialised Xavier normal.
     """
+
+    reference = "Deng et al., CVPR 2019"
 
     def __init__(self, config: AamSoftmaxConfig, embedding_size: int, num_classes: int) -> None:
         super().__init__(config.margin, config, embedding_size, num_classes)

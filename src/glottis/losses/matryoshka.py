@@ -53,6 +53,7 @@ class Matryoshka(nn.Module):
     parameters (a scale, a bias) are the same for all sizes.
     """
 
+    reference = "Kusupati et al., NeurIPS 2022"
     task = "speaker"
     batch = "flat"
     input = "embedding"

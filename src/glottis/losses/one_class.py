@@ -47,6 +47,7 @@ class OcSoftmax(nn.Module):
     learned direction.  Zhang et al., IEEE SPL 2021, equation 4.
     """
 
+    reference = "Zhang et al., IEEE SPL 2021"
     task = "spoof"
     batch = "flat"
     input = "logits"
@@ -85,6 +86,7 @@ class P2sGrad(nn.Module):
     Interspeech 2021.
     """
 
+    reference = "Wang and Yamagishi, Interspeech 2021"
     task = "spoof"
     batch = "flat"
     input = "logits"

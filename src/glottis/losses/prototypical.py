@@ -66,6 +66,7 @@ class Prototypical(nn.Module):
     of speakers; this is what its authors describe.)
     """
 
+    reference = "Snell et al., NeurIPS 2017"
     task = "speaker"
     batch = "grouped"
     input = "embedding"
@@ -102,6 +103,7 @@ class AngularPrototypical(nn.Module):
     differ.  Chung et al., Interspeech 2020, section 2.2.
     """
 
+    reference = "Chung et al., Interspeech 2020"
     task = "speaker"
     batch = "grouped"
     input = "embedding"
@@ -141,6 +143,7 @@ class SoftmaxPrototypical(nn.Module):
     ICASSP 2021, section 2.2.
     """
 
+    reference = "Kwon et al., ICASSP 2021"
     task = "speaker"
     batch = "grouped"
     input = "embedding"

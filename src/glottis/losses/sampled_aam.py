@@ -49,6 +49,8 @@ class SampledAam(AamSoftmax):
     the centres and their moments stay whole.
     """
 
+    reference = "An et al., CVPR 2022"
+
     order: Tensor
     turn: Tensor
 

@@ -36,6 +36,7 @@ class Softmax(nn.Module):
     2018, section 2.2.  Classifier initialised as a torch linear layer.
     """
 
+    reference = "Snyder et al., ICASSP 2018"
     task = "speaker"
     batch = "flat"
     input = "embedding"

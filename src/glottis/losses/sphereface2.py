@@ -58,6 +58,7 @@ class SphereFace2(nn.Module):
     2022.  Centres initialised Xavier normal.
     """
 
+    reference = "Wen et al., ICLR 2022"
     task = "speaker"
     batch = "flat"
     input = "embedding"

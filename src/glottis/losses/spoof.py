@@ -84,6 +84,8 @@ class WeightedCrossEntropy(_SpoofLoss):
     Sum of w[label] * ce over sum of w[label], the loss of Jung et al., "AASIST", ICASSP 2022.
     """
 
+    reference = "Jung et al., ICASSP 2022"
+
     def __init__(
         self, config: WeightedCrossEntropyConfig, embedding_size: int, num_classes: int
     ) -> None:
@@ -104,6 +106,8 @@ class Focal(_SpoofLoss):
     p is the softmax probability of the true class.  Lin et al., "Focal loss for dense object
     detection", ICCV 2017, equation 5; the mean is over the class weights alpha, not over the items.
     """
+
+    reference = "Lin et al., ICCV 2017"
 
     def __init__(self, config: FocalConfig, embedding_size: int, num_classes: int) -> None:
         super().__init__(config.alpha, num_classes)

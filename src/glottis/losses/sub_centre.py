@@ -47,6 +47,8 @@ class SubCentreAam(AamSoftmax):
     centre.  Centres (K C, D), those of one class together, initialised Xavier normal.
     """
 
+    reference = "Deng et al., ECCV 2020; Zhao et al., 2021"
+
     def __init__(self, config: SubCentreAamConfig, embedding_size: int, num_classes: int) -> None:
         super().__init__(config, embedding_size, num_classes * config.centres)
         self.per_class, self.num_classes = config.centres, num_classes

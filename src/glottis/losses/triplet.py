@@ -44,6 +44,7 @@ class Triplet(nn.Module):
     CVPR 2015, equation 3.  A speaker without a semi-hard negative takes his nearest one.
     """
 
+    reference = "Schroff et al., CVPR 2015; Hermans et al., 2017"
     task = "speaker"
     batch = "grouped"
     input = "embedding"

@@ -24,13 +24,15 @@ _aten = torch.ops.aten
 class Shapes(TorchDispatchMode):
     """While it is active, operations on meta tensors give shapes, and `flops` counts them by name.
 
-    Filling a tensor with random numbers does nothing, so that networks are built fast; the most
-    common operations take a short way to their shape.
+    `uncounted` has the names of the other operations.  Filling a tensor with random numbers does
+    nothing, so that networks are built fast; the most common operations take a short way to their
+    shape.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops: Counter[str] = Counter()
+        self.uncounted: set[str] = set()
 
     @property
     def total(self) -> int:
@@ -62,6 +64,8 @@ class Shapes(TorchDispatchMode):
             self.flops[packet.__name__] += flop_registry[packet](*args, **kwargs, out_val=out)
         elif packet in _AFTERWARDS:
             self.flops[packet.__name__] += _AFTERWARDS[packet](*args, out)
+        else:
+            self.uncounted.add(packet.__name__)
         return out
 
 

@@ -35,6 +35,7 @@ class Size:
     gflop_per_second: from the waveform to the output in eval mode, the front end included; what is
     counted is said in `glottis.models._cost`.  front_end_gflop_per_second: the front end's part, 0
     for a waveform network.  min_samples: the shortest input, at ``sample_rate``.
+    uncounted: torch's names of the other operations.
     """
 
     parameters: int
@@ -45,6 +46,7 @@ class Size:
     embedding_size: int
     sample_rate: int
     min_samples: int
+    uncounted: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ def _size(model: Model) -> Size:
         embedding_size=model.embedding_size,
         sample_rate=model.sample_rate,
         min_samples=model.min_samples,
+        uncounted=tuple(sorted(before.uncounted | inside.uncounted)),
     )
 
 
