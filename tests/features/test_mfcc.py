@@ -61,3 +61,10 @@ def test_deltas_multiply_the_features() -> None:
 def test_more_coefficients_than_filters_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_coefficients 41 is more than the 40 filters"):
         mfcc(num_mels=40, num_coefficients=41)
+
+
+def test_the_advice_for_another_logarithm_works() -> None:
+    """The options that do nothing with it are defaults here: there is no line to remove."""
+    with pytest.raises(ConfigError, match="dynamic_range_db: null and db_reference: one"):
+        mfcc(log="natural")
+    assert mfcc(log="natural", dynamic_range_db=None, db_reference="one").num_features == 13

@@ -44,7 +44,7 @@ class Logarithm:
         if self.log != "db" and (self.range_db is not None or self.relative):
             raise ConfigError(
                 f"dynamic_range_db and db_reference do nothing with log '{self.log}'",
-                fix="set log: db, or remove them",
+                fix="set log: db, or dynamic_range_db: null and db_reference: one",
             )
 
     def __call__(self, energy: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where a network leaves autocast: statistics, normalisation over time and attention are fp32."""
+"""How a network leaves autocast, as for statistics, pooling and classifiers, which are float32."""
 
 from __future__ import annotations
 
