@@ -31,7 +31,9 @@ def build(name: str, size: int = D, classes: int = K) -> Any:
     options = dict(OPTIONS.get(name, {}))
     if "dims" in options:
         options["dims"] = [size // 2, size]
-    return build_loss(LOSSES.config(name, **options), size, 2 if task == "spoof" else classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_loss(LOSSES.config(name, **options), size, 2 if task == "spoof" else classes)
 
 
 def batch(loss: Any, items: int = 20, classes: int = K, size: int = D) -> tuple[Tensor, Tensor]:
@@ -108,14 +110,19 @@ def test_finite_at_cosine_one_and_minus_one(name: str, dtype: torch.dtype, sign:
     if loss.batch == "flat":
         for vectors in class_vectors(loss):
             x = sign * vectors.detach()[labels] * 5.0
-    x = x.requires_grad_()
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        result = loss(x, labels)
-    result.loss.backward()
-    assert torch.isfinite(result.loss)
-    assert x.grad is not None
-    assert torch.isfinite(x.grad).all()
-    assert all(torch.isfinite(p.grad).all() for p in loss.parameters())
+    # opposite utterances have a zero centroid in GE2E, and the slope of its direction is beyond fp16
+    steep = name == "ge2e" and sign < 0 and dtype == torch.float16
+    for given in {torch.float32} if steep else {torch.float32, dtype}:
+        loss.zero_grad()
+        clips = x.detach().to(given).requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+            result = loss(clips, labels)
+        assert result.loss.dtype == torch.float32
+        assert torch.isfinite(result.loss)
+        result.loss.backward()
+        assert clips.grad is not None
+        assert torch.isfinite(clips.grad).all()
+        assert all(torch.isfinite(p.grad).all() for p in loss.parameters())
 
 
 @every_loss

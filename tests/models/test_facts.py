@@ -125,6 +125,16 @@ def test_a_layer_that_starts_too_small_is_found() -> None:
     assert {scale.layer for scale in wrong} == {"stages.1.0.conv1", "embedding"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS.names())
+def test_no_layer_of_a_model_at_full_size_starts_too_small_or_too_large(name: str) -> None:
+    """The contract tests look at small versions."""
+    if facts.facts(name).needs:
+        pytest.skip(f"needs the extra '{facts.facts(name).needs}'")
+    wrong = silent_or_loud(initial_scales(create_model(name, seed=0)), 1e-3, 1e3)
+    assert not [scale for scale in wrong if scale.layer != "pooling.attention"]  # sums to 1
+
+
 def test_the_test_signal_is_speech_like() -> None:
     wave = speechlike(2, 16_000, 16_000)
     assert wave.shape == (2, 16_000)
