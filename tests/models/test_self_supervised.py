@@ -159,6 +159,11 @@ def test_frozen_means_frozen(kind: str) -> None:
     assert model.network.pooling.key_layers.weight.grad is not None
 
 
+def test_options_of_adapters_without_adapters_are_refused() -> None:
+    with pytest.raises(ConfigError, match="lora_rank do nothing with trainable 'frozen'"):
+        backbone("hubert", lora_rank=4)
+
+
 @every_kind
 def test_lora_trains_the_adapters_and_nothing_else_of_the_network(kind: str) -> None:
     model = mhfa(kind=kind, trainable="lora", architecture=architecture(kind))

@@ -25,7 +25,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from glottis.config import Config
-from glottis.errors import ModelError
+from glottis.errors import ConfigError, ModelError
 from glottis.features.kaldi_fbank import KaldiFbank, KaldiFbankConfig
 from glottis.models._interface import require_wave
 from glottis.models.parts.adapters import add_lora, lora_dropouts, require_gradients
@@ -150,6 +150,7 @@ class Backbone(nn.Module):
             self.convolutions = list(
                 zip(architecture["conv_kernel"], architecture["conv_stride"], strict=True)
             )
+        _require_effect(config)
         targets, rank = config.lora_targets or KINDS[config.kind].adapted, config.lora_rank
         alpha, dropout = config.lora_alpha, config.lora_dropout
         if self.trainable == "frozen":
@@ -237,6 +238,19 @@ def with_backbone(config: C, backbone: Backbone) -> C:
 def frozen_names(network: nn.Module) -> tuple[str, ...]:
     """The parameters that do not ask for a gradient."""
     return tuple(name for name, p in network.named_parameters() if not p.requires_grad)
+
+
+def _require_effect(config: BackboneConfig) -> None:
+    """Raise `ConfigError` for options of adapters where there are none."""
+    fields = [name for name in type(config).__pydantic_fields__ if name.startswith("lora_")]
+    default = type(config)()
+    idle = [name for name in fields if getattr(config, name) != getattr(default, name)]
+    if config.trainable != "lora" and idle:
+        raise ConfigError(
+            f"{', '.join(idle)} do nothing with trainable '{config.trainable}'",
+            why="only 'lora' has adapters",
+            fix="set encoder.trainable=lora, or remove them",
+        )
 
 
 def _resolved(config: BackboneConfig, source: Source) -> BackboneConfig:
