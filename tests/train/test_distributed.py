@@ -73,6 +73,27 @@ def test_two_processes_equal_one(tones: Path, tmp_path: Path, case: str) -> None
     assert eers[0] == pytest.approx(eers[1], abs=0.02)
 
 
+def test_two_processes_with_a_teacher_equal_one(tmp_path: Path) -> None:
+    """Relational: a clip is compared with those of both processes (3 and 3, at last 1 and 2)."""
+    tones = write_corpus(tmp_path / "tones", train=5, clips=3)
+    slow = SGD | {"rate": 1e-5}  # rounding does not grow from step to step
+    tree = speaker_tree(tones, train__steps=3, optim=slow, evaluate={})
+    tree = merged(tree, {"log__every_steps": 1, "batch__size": 6, "data__drop_last": False})
+    train_recipe(recipe(merged(tree, {"train__steps": 1})), tmp_path / "teacher")
+    teacher = {"teacher": str(tmp_path / "teacher"), "kind": "relational", "weight": 30.0}
+    tree = merged(tree, {"train__steps": 3, "seed": 6, "distillation": teacher})
+    path, one, two = tmp_path / "recipe.yaml", tmp_path / "one", tmp_path / "two"
+    path.write_text(to_yaml(recipe(tree)))
+    train_recipe(recipe(tree), one)
+    launch(path, two, 2)
+    taught = [load_file(next(f.glob("teacher-*.safetensors")))["outputs"] for f in (one, two)]
+    torch.testing.assert_close(*taught, rtol=1e-4, atol=1e-5)
+    for key in ("loss", "loss_distillation", "loss_total", "grad_norm"):
+        lines = [[r[f"train/{key}"] for r in read_metrics(f)] for f in (one, two)]
+        assert len(lines[0]) == 3
+        assert lines[0] == pytest.approx(lines[1], rel=1e-3)
+
+
 def test_one_process_reports_and_hears_of_every_broken_file(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "tones")
     broken = [f"s{speaker:02d}_{clip}_bonafide" for speaker in range(6) for clip in (0, 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from glottis.errors import ConfigError
-from glottis.models import load_model
+from glottis.models import load_model, save_model
 from glottis.models.parts.classifier import CosineClassifier
 from glottis.report.history import read_metrics
 from glottis.train import train_recipe
@@ -161,6 +162,21 @@ def test_the_teacher_hears_every_clip_once_and_is_remembered(
     second = trainer(tones, tmp_path / "b", distillation=settings)
     assert torch.equal(first.task.terms[0].embeddings, second.task.terms[0].embeddings)  # type: ignore[attr-defined]
     assert stored.stat().st_size > 0
+
+
+def test_a_run_with_another_teacher_is_another_run(
+    tones: Path, tmp_path: Path, teacher: Path
+) -> None:
+    own = tmp_path / "teacher"
+    shutil.copytree(teacher, own, symlinks=True)
+    tree = speaker_tree(tones, evaluate={}, distillation={"teacher": str(own)}, train__steps=3)
+    train_recipe(recipe(tree), tmp_path / "run")
+    checkpoint = own / "checkpoints" / "latest"
+    model = load_model(checkpoint)
+    next(model.parameters()).data.mul_(1.5)
+    save_model(model, checkpoint.resolve())
+    with pytest.raises(ConfigError, match=r"data of the run in .* have changed"):
+        train_recipe(recipe(tree), tmp_path / "run", resume=True)
 
 
 def test_a_teacher_that_does_not_fit_is_refused(

@@ -87,6 +87,8 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     optim = Optimiser(recipe.optim, task.embedder, task.head, schedule, device)
     evaluator = make_evaluator(recipe.task, recipe.evaluate, recipe.data, corpus, device)
     guards = _guards(recipe, phase)
+    if teacher is not None:
+        corpus.hashes["teacher"] = teacher.card["weights_sha256"]
     run = Run(out, recipe, corpus.hashes, resume=resume, primary=distributed.rank() == 0)
     if recipe.reconstruction is not None:
         task.terms = [Reconstruction(recipe.reconstruction)]

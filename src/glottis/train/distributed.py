@@ -106,6 +106,25 @@ def gather_rows(rows: Tensor) -> Tensor:
     return summed.flatten(0, 1)
 
 
+def gather_shares(*tensors: Tensor) -> tuple[list[Tensor], slice]:
+    """`gather_rows` where the shares may differ in size, and which rows are this process's own.
+
+    tensors: with one row per item, all of one length.
+    """
+    mine = len(tensors[0])
+    if world() == 1:
+        return list(tensors), slice(0, mine)
+    counts = gather_lists([mine])
+    most = max(counts)
+    whole = []
+    for rows in tensors:
+        padded = torch.cat([rows, rows.new_zeros((most - mine, *rows.shape[1:]))])
+        shares = gather_rows(padded).view(world(), *padded.shape)
+        whole.append(torch.cat([share[:n] for share, n in zip(shares, counts, strict=True)]))
+    first = sum(counts[: rank()])
+    return whole, slice(first, first + mine)
+
+
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the items of all processes, on any backend.
 

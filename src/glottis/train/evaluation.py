@@ -108,11 +108,11 @@ class SpeakerSelection:
 
     def __call__(self, task: Task) -> Evaluation:
         keys = [str(key) for key in self.trials.keys]
-        matrix = _shared(
+        matrix = shared_rows(
             len(keys),
             lambda mine: (
                 embed_clips(
-                    task.embedder, [keys[i] for i in mine], _Part(self.source, mine), self.how
+                    task.embedder, [keys[i] for i in mine], SomeClips(self.source, mine), self.how
                 ).matrix
             ),
         )
@@ -138,10 +138,10 @@ class SpoofSelection:
 
     def __call__(self, task: Task) -> Evaluation:
         names = [str(name) for name in self.protocol.utterance]
-        scores = _shared(
+        scores = shared_rows(
             len(names),
             lambda mine: detect_clips(
-                task.embedder, [names[i] for i in mine], _Part(self.source, mine), self.how
+                task.embedder, [names[i] for i in mine], SomeClips(self.source, mine), self.how
             ),
         )
         result = evaluate_spoof(scores, self.protocol, how=Resampled(draws=DRAWS))
@@ -244,7 +244,7 @@ def _with_seen(result: Evaluation, seen: SeenLoss | None, task: Task) -> Evaluat
     return Evaluation(result.values | seen(task), result.selects, result.card)
 
 
-class _Part:
+class SomeClips:
     """Some clips of a source, renumbered."""
 
     def __init__(self, source: ClipSource, clips: Sequence[int]) -> None:
@@ -258,8 +258,8 @@ class _Part:
         return self.source.read(self.clips[row], start, count)
 
 
-def _shared(count: int, compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
-    """Rows 0 .. count of ``compute``, each process making its share."""
+def shared_rows(count: int, compute: Callable[[list[int]], np.ndarray]) -> np.ndarray:
+    """Rows 0 .. count of ``compute``, each process making its share and all having the whole."""
     world = distributed.world()
     shares = [list(range(rank, count, world)) for rank in range(world)]
     mine = shares[distributed.rank()]

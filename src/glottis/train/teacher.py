@@ -27,6 +27,7 @@ from glottis.score import Extraction, output_clips, resolve_checkpoint
 from glottis.train import distributed
 from glottis.train.checkpoint import load_state
 from glottis.train.corpus import Corpus
+from glottis.train.evaluation import SomeClips, shared_rows
 from glottis.train.terms import DistillationConfig, Imitation, Scores
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class Teacher:
         """The term of the loss, with the teacher's outputs on the training clips."""
         folder = self.cache or run_folder
         path = folder / f"teacher-{self._key(corpus)}.safetensors"
-        if distributed.rank() == 0 and not path.is_file():
+        if not distributed.gather_lists([path.is_file()])[0]:
             self._compute(corpus, path, device)
         distributed.barrier()
         if not path.is_file():
@@ -113,7 +114,15 @@ class Teacher:
         teacher = load_model(self.folder, device)
         clips = list(corpus.train.column("utterance"))
         log.info("the teacher %s hears %d clips (once)", teacher.name, len(clips))
-        outputs = output_clips(teacher, clips, corpus.source(corpus.train), Extraction())
+        source = corpus.source(corpus.train)
+        outputs = shared_rows(
+            len(clips),
+            lambda mine: output_clips(
+                teacher, [clips[i] for i in mine], SomeClips(source, mine), Extraction()
+            ),
+        )
+        if distributed.rank() > 0:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             safetensors.torch.save_file({"outputs": torch.from_numpy(outputs)}, temporary)

@@ -22,6 +22,7 @@ from glottis.losses.distillation import (
     relational_distillation,
 )
 from glottis.models import Reconstructed, SpoofOutput
+from glottis.train import distributed
 
 Scores = Callable[[Tensor], Tensor]
 
@@ -101,8 +102,9 @@ class Imitation:
         taught = self.embeddings[part.rows]
         if self.kind == "cosine":
             return cosine_distillation(own, taught)
-        if self.kind == "relational":
-            return relational_distillation(own, taught)
+        if self.kind == "relational":  # all clips of the batch, in all processes
+            (own, taught), mine = distributed.gather_shares(own, taught)
+            return relational_distillation(own, taught)[mine]
         if isinstance(output, SpoofOutput):
             assert torch.is_tensor(self.logits)
             return kl_distillation(output.logits, self.logits[part.rows], self.temperature)
