@@ -129,7 +129,7 @@ def test_a_saved_model_scores_as_the_trained_one(name: str, kind: Kind, tmp_path
     wave = noise(model, 2)
     save_model(model, tmp_path)
     loaded = load_model(tmp_path)
-    assert loaded.classifier == kind
+    assert loaded.classifier_kind == kind
     assert torch.equal(judged(loaded, wave).score, judged(model, wave).score)
 
 

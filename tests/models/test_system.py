@@ -145,7 +145,11 @@ def test_detection_covers_the_file_in_segments(tmp_path: Path) -> None:
     assert len(result.segment_scores) == 3  # 4.04 + 4.04 + 2.4 seconds
     assert result.segment_seconds == 64600 / 16000
     assert result.score == pytest.approx(np.mean(result.segment_scores))
+    assert result.probability is not None
     assert 0 < result.probability < 1
+    one_class = build_model(model.config, seed=0, classifier="one_class").eval()
+    assert isinstance(one_class, SpoofModel)
+    assert one_class.detect(path).probability is None  # a cosine is no logarithm of a probability
     with torch.inference_mode():
         first = model.eval()(torch.from_numpy(samples[None, :64600])).score
     assert result.segment_scores[0] == pytest.approx(float(first), rel=1e-4, abs=1e-5)

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from glottis.config import to_yaml
+from glottis.errors import ConfigError
 from glottis.models import load_model
 from glottis.train import train_recipe
 from helpers.tiny_ssl import architecture, needs_ssl, published
@@ -56,6 +57,13 @@ def test_random_weights_are_told(
     with caplog.at_level(logging.WARNING):
         train_recipe(recipe(tree(tones, encoder, train__steps=1)), tmp_path / "run")
     assert "the self-supervised network of ssl_mhfa starts at random weights" in caplog.text
+
+
+def test_the_word_of_a_saved_model_is_no_source_of_weights(tones: Path, tmp_path: Path) -> None:
+    sizes = architecture("hubert")
+    encoder = {"kind": "hubert", "weights": "stored", "architecture": sizes}
+    with pytest.raises(ConfigError, match="no folder to read them from"):
+        train_recipe(recipe(tree(tones, encoder, train__steps=1)), tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -30,7 +30,8 @@ class SpoofOutput(NamedTuple):
 
     @property
     def probability(self) -> Tensor:
-        """(B,), softmax probability of bona fide under the class weights of the training."""
+        """(B,), softmax probability of bona fide under the class weights of the training; only of
+        logits, not of cosines."""
         return torch.softmax(self.logits, dim=1)[:, 1]
 
 

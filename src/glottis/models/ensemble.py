@@ -126,9 +126,11 @@ class Ensemble(nn.Module):
                 sum(w * value for w, value in zip(self.weights, column, strict=True))
                 for column in columns
             )
+        known = [(w, item.probability) for w, item in pairs if item.probability is not None]
+        whole = len(known) == len(pairs)
         return Detection(
             score=score,
-            probability=sum(w * item.probability for w, item in pairs),
+            probability=sum(w * value for w, value in known) if whole else None,
             segment_scores=segments,
             segment_seconds=seconds,
         )

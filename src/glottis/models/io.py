@@ -48,7 +48,7 @@ def save_model(
         "name": model.name,
         "config": to_tree(model.config),
         "features": None if model.features_config is None else to_tree(model.features_config),
-        "classifier": model.classifier,
+        "classifier": model.classifier_kind,
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
         "min_samples": model.min_samples,

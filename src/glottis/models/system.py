@@ -38,10 +38,10 @@ class Model(nn.Module):
 
     Attributes: ``network``, ``frontend`` (None for a waveform network), ``name``, ``task``,
     ``config``, ``features_config``, ``sample_rate``, ``embedding_size``, ``min_samples``,
-    ``window`` (what it hears of an utterance at test time), ``classifier`` (see `build_model`).
+    ``window`` (what it hears of an utterance at test time), ``classifier_kind`` (of `build_model`).
     """
 
-    classifier: Kind = "linear"
+    classifier_kind: Kind = "linear"
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ class SpoofModel(Model):
             probabilities[items] = output.probability.float().cpu()
         return Detection(
             score=float(scores.mean()),
-            probability=float(probabilities.mean()),
+            probability=float(probabilities.mean()) if self.classifier_kind == "linear" else None,
             segment_scores=tuple(scores.tolist()),
             segment_seconds=self.window.samples(len(clip), self) / self.sample_rate,
         )
@@ -172,11 +172,12 @@ class Detection:
 
     score: mean over its segments of the bona fide logit, higher = bona fide.
     probability: mean softmax probability of bona fide, as weighted in training: not calibrated.
+    None where the score is a cosine, which is no logarithm of a probability.
     segment_scores: one per window of ``segment_seconds``, in order of time.
     """
 
     score: float
-    probability: float
+    probability: float | None
     segment_scores: tuple[float, ...]
     segment_seconds: float
 
@@ -240,7 +241,7 @@ def build_model(
         if classifier != "linear":
             network.classifier = CosineClassifier(network.embedding_size, classifier)
         model = SpoofModel(network, frontend, config, features_config)
-        model.classifier = classifier
+        model.classifier_kind = classifier
         return model
 
 

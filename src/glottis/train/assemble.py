@@ -201,6 +201,12 @@ def _task(
 def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> None:
     source, new = recipe.init, recipe.new_parts
     if source is None:
+        if any(getattr(module, "awaits_weights", False) for module in model.modules()):
+            raise ConfigError(
+                "model.encoder.weights is 'stored', but there is no folder to read them from",
+                why="'stored' is what a saved model says of itself; the network would stay random",
+                fix="give a folder or a published name, or init=CHECKPOINT",
+            )
         if any(getattr(module, "untrained", False) for module in model.modules()):
             log.warning(
                 "the self-supervised network of %s starts at random weights: give a folder or a "

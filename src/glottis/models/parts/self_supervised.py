@@ -118,7 +118,8 @@ class StackedFbank(nn.Module):
 class Backbone(nn.Module):
     """(B, S) wave at 16 kHz -> the outputs of all layers, L times (B, T, C).
 
-    Attributes: ``size`` (C), ``num_states`` (L), ``untrained`` (whether the weights are random).
+    Attributes: ``size`` (C), ``num_states`` (L), ``untrained`` (whether the weights are random),
+    ``awaits_weights`` (whether they are in the folder of the model, to be loaded into it).
     """
 
     sample_rate = 16000
@@ -134,7 +135,7 @@ class Backbone(nn.Module):
             revision=config.revision,
             download=config.download,
         )
-        self.untrained = config.weights == "random"
+        self.untrained, self.awaits_weights = config.weights == "random", config.weights == "stored"
         self.resolved = _resolved(config, source)
         self.trainable, self.normalise = config.trainable, source.normalise
         self.network: Any = build_backbone(source)
