@@ -110,7 +110,7 @@ def test_finite_at_cosine_one_and_minus_one(name: str, dtype: torch.dtype, sign:
     if loss.batch == "flat":
         for vectors in class_vectors(loss):
             x = sign * vectors.detach()[labels] * 5.0
-    # opposite utterances have a zero centroid in GE2E, and the slope of its direction is beyond fp16
+    # opposite utterances have a zero centroid in GE2E: the slope of its direction is beyond fp16
     steep = name == "ge2e" and sign < 0 and dtype == torch.float16
     for given in {torch.float32} if steep else {torch.float32, dtype}:
         loss.zero_grad()
