@@ -28,7 +28,7 @@ CONTRACT = {
     "embed": "CHECKPOINT FILES --dim --json --out",
     "verify": "CHECKPOINT A B --json",
     "detect": "CHECKPOINT FILES --json",
-    "models": "NAME --json",
+    "models": "NAME --init --json --task",
     "losses": "NAME --json",
     "corpora": "NAME --json",
     "recipes": "--json",
