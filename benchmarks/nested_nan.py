@@ -1,14 +1,16 @@
 """What turns the training of the nested network into NaN: a failure that is switched on and off.
 
     GLOTTIS_SHARED=... python benchmarks/nested_nan.py [--steps 60] [--run runs/speech_nested]
+        [--other runs/speech_resnetse34l]
 
-Prints JSON with five experiments on clips of the speech pack:
+Prints JSON with six experiments on clips of the speech pack:
 
 head      the slope of the published margin formula and of ours, by arithmetic and cosine
 training  five steps of the network from a fresh and from a collapsed start (all embeddings and
           classes on one line), by head and by loop; what was the first thing that was not finite
 poison    one batch of infinities, then clean ones: what the network gives in eval mode
 rate      steps at four learning rates: do embeddings of different speakers draw together
+closeness cosines between speakers and with the classes, before and after a training
 headroom  the largest activation of every kind of layer against the largest number of fp16
 
 The published formula is written down here as users have it; docs/nested.md has the results.
@@ -34,6 +36,7 @@ from glottis import audio
 from glottis.losses import LOSSES, build_loss
 from glottis.models import create_model, load_model
 from glottis.rng import generator
+from glottis.train.checkpoint import load_state
 
 MARGIN, SCALE, SIZE, SPEAKERS, BATCH, SAMPLES = 0.2, 30.0, 256, 60, 16, 8000
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -242,6 +245,30 @@ def rate(clips: Clips, steps: int) -> dict[str, Any]:
     return found
 
 
+def closeness(clips: Clips, runs: list[str]) -> dict[str, Any]:
+    """Cosines between embeddings of different speakers, and of embeddings with classes."""
+    heard = [clips.batch(step) for step in range(4)]
+    labels = torch.cat([batch[1] for batch in heard])
+    found: dict[str, Any] = {}
+    for name in ("nested_report004", "nested_original", "resnetse34l", *runs):
+        centres = None
+        if name in runs:
+            folder = Path(name) / "checkpoints" / "latest"
+            model: Any = load_model(folder)
+            centres = load_state(folder, torch.device("cpu"))["head"]["centres"]
+        else:
+            model = create_model(name, seed=1, embedding_size=SIZE, pooling="asp").eval()
+        with torch.no_grad():
+            unit = functional.normalize(torch.cat([model(wave) for wave, _ in heard]))
+        others = (unit @ unit.T)[labels[:, None] != labels[None]]
+        row = {"mean": round(others.mean().item(), 3), "largest": round(others.max().item(), 4)}
+        if centres is not None:
+            with_classes = unit @ functional.normalize(centres).T
+            row["largest with a class"] = round(with_classes.max().item(), 4)
+        found[f"fresh {name}" if centres is None else Path(name).name] = row
+    return found
+
+
 def headroom(clips: Clips, run: str | None) -> dict[str, Any]:
     """Largest absolute output by kind of layer, and how many doublings fp16 leaves."""
     models: dict[str, Any] = {
@@ -276,13 +303,16 @@ def headroom(clips: Clips, run: str | None) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--run", default=None)
+    parser.add_argument("--run", default=None, help="a trained nested network")
+    parser.add_argument("--other", default=None, help="a trained network to compare it with")
     arguments = parser.parse_args()
     root = Path(os.environ.get("GLOTTIS_SHARED", "../shared")) / "speech"
     clips = Clips(root)
     result = {"torch": torch.__version__, "head": head(), "training": training(clips)}
     result["poison"] = poison(clips)
     result["rate"] = rate(clips, arguments.steps)
+    runs = [run for run in (arguments.run, arguments.other) if run is not None]
+    result["closeness"] = closeness(clips, runs)
     result["headroom"] = headroom(clips, arguments.run)
     print(json.dumps(result, indent=1))
 
