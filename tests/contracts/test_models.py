@@ -127,7 +127,7 @@ SMALLER: dict[str, dict[str, Any]] = {
     "redimnet_b3": {"stages": REDIM_STAGES},
     "redimnet_b4": {"channels": 16, "stages": REDIM_STAGES},
     "redimnet_b5": {"channels": 16, "stages": REDIM_STAGES},
-    "redimnet_b6": {"channels": 16, "stages": REDIM_STAGES},
+    "redimnet_b6": {"stages": REDIM_STAGES},
     "lstm_autoencoder": {"hidden_size": 32, "latent_size": 16, "lstm_size": 24},
     "mlp_mixer": {"num_blocks": 2, "channels": 64},
     "mlp_mixer_raw": {"num_blocks": 2, "channels": 64},
