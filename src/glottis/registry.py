@@ -114,7 +114,5 @@ class Registry(Generic[T]):
                 if not module.name.startswith("_") and not module.ispkg:
                     importlib.import_module(f"{self.package}.{module.name}")
         except BaseException:
-            self._discovered = (
-                False  # who asks next meets the same error
-            )
+            self._discovered = False  # who asks next meets the same error
             raise
