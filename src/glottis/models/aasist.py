@@ -19,8 +19,6 @@ rest as torch does.  Shapes: B batch, S samples, C channels, F bands (23), T fra
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 import torch
 from pydantic import Field
@@ -29,6 +27,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.errors import ModelError
+from glottis.models._formats import renamer
 from glottis.models._interface import SpoofOutput, require_wave
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -179,6 +178,44 @@ class GraphHalf(nn.Module):
         return SpoofOutput(embedding, self.classifier(self.dropout(embedding)))
 
 
+_original_name = renamer(
+    [
+        (r"^input_norm\.", r"first_bn."),
+        (r"^encoder\.(\d)\.", r"encoder.\1.0."),
+        (r"\.0\.dead_norm\.", r".0.bn1."),
+        (r"\.0\.norm\.", r".0.bn2."),
+        (r"\.shortcut\.", r".conv_downsample."),
+        (r"^position$", r"pos_S"),
+        (r"^spectral_attention\.", r"GAT_layer_S."),
+        (r"^temporal_attention\.", r"GAT_layer_T."),
+        (r"^spectral_pool\.score\.", r"pool_S.proj."),
+        (r"^temporal_pool\.score\.", r"pool_T.proj."),
+        (r"^branches\.0\.", r"branch1."),
+        (r"^branches\.1\.", r"branch2."),
+        (r"^branch(\d)\.master$", r"master\1"),
+        (r"^branch(\d)\.first\.", r"HtrgGAT_layer_ST\g<1>1."),
+        (r"^branch(\d)\.second\.", r"HtrgGAT_layer_ST\g<1>2."),
+        (r"^branch(\d)\.spectral_pool\.score\.", r"pool_hS\1.proj."),
+        (r"^branch(\d)\.temporal_pool\.score\.", r"pool_hT\1.proj."),
+        (r"\.pair_weight$", r".att_weight"),
+        (r"\.pair_weight_temporal$", r".att_weight11"),
+        (r"\.pair_weight_spectral$", r".att_weight22"),
+        (r"\.pair_weight_cross$", r".att_weight12"),
+        (r"\.temporal_projection\.", r".proj_type1."),
+        (r"\.spectral_projection\.", r".proj_type2."),
+        (r"\.pair_projection\.", r".att_proj."),
+        (r"\.neighbour_projection\.", r".proj_with_att."),
+        (r"\.node_projection\.", r".proj_without_att."),
+        (r"\.master_pair_projection\.", r".att_projM."),
+        (r"\.master_weight$", r".att_weightM"),
+        (r"\.master_neighbour_projection\.", r".proj_with_attM."),
+        (r"\.master_self_projection\.", r".proj_without_attM."),
+        (r"^((?:Htrg)?GAT_layer_\w+)\.norm\.", r"\1.bn."),
+        (r"^classifier\.", r"out_layer."),
+    ]
+)
+
+
 @register_model("aasist", AasistConfig, parity=golden("AASIST"))
 class Aasist(GraphHalf):
     """(B, S) wave at 16 kHz -> embedding (B, 5 K) and logits (B, 2); S >= 2315 samples.
@@ -244,45 +281,4 @@ class Aasist(GraphHalf):
             temporal = magnitude.max(dim=2).values.transpose(1, 2)  # (B, T, C)
             return self.judge(spectral, temporal)
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the published checkpoints."""
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return name
-
-
-_ORIGINAL_NAMES = [
-    (r"^input_norm\.", r"first_bn."),
-    (r"^encoder\.(\d)\.", r"encoder.\1.0."),
-    (r"\.0\.dead_norm\.", r".0.bn1."),
-    (r"\.0\.norm\.", r".0.bn2."),
-    (r"\.shortcut\.", r".conv_downsample."),
-    (r"^position$", r"pos_S"),
-    (r"^spectral_attention\.", r"GAT_layer_S."),
-    (r"^temporal_attention\.", r"GAT_layer_T."),
-    (r"^spectral_pool\.score\.", r"pool_S.proj."),
-    (r"^temporal_pool\.score\.", r"pool_T.proj."),
-    (r"^branches\.0\.", r"branch1."),
-    (r"^branches\.1\.", r"branch2."),
-    (r"^branch(\d)\.master$", r"master\1"),
-    (r"^branch(\d)\.first\.", r"HtrgGAT_layer_ST\g<1>1."),
-    (r"^branch(\d)\.second\.", r"HtrgGAT_layer_ST\g<1>2."),
-    (r"^branch(\d)\.spectral_pool\.score\.", r"pool_hS\1.proj."),
-    (r"^branch(\d)\.temporal_pool\.score\.", r"pool_hT\1.proj."),
-    (r"\.pair_weight$", r".att_weight"),
-    (r"\.pair_weight_temporal$", r".att_weight11"),
-    (r"\.pair_weight_spectral$", r".att_weight22"),
-    (r"\.pair_weight_cross$", r".att_weight12"),
-    (r"\.temporal_projection\.", r".proj_type1."),
-    (r"\.spectral_projection\.", r".proj_type2."),
-    (r"\.pair_projection\.", r".att_proj."),
-    (r"\.neighbour_projection\.", r".proj_with_att."),
-    (r"\.node_projection\.", r".proj_without_att."),
-    (r"\.master_pair_projection\.", r".att_projM."),
-    (r"\.master_weight$", r".att_weightM"),
-    (r"\.master_neighbour_projection\.", r".proj_with_attM."),
-    (r"\.master_self_projection\.", r".proj_without_attM."),
-    (r"^((?:Htrg)?GAT_layer_\w+)\.norm\.", r"\1.bn."),
-    (r"^classifier\.", r"out_layer."),
-]
+    original_name = staticmethod(_original_name)

@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from glottis.config import Config
+from glottis.models._formats import renamer
 from glottis.models._interface import Reconstructed, require_features
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -68,6 +69,20 @@ def convolutions(sizes: tuple[int, int, int, int], dropout: float, end: nn.Modul
         layers += [nn.Conv1d(before, after, 3, padding=1), nn.BatchNorm1d(after)]
         layers += [nn.ReLU(inplace=True), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Conv1d(sizes[2], sizes[3], 3, padding=1), end)
+
+
+_original_name = renamer(
+    [
+        (r"^(encoder|decoder)\.9\.0\.", r"\1.9."),
+        (r"^(encoder|decoder)\.", r"autoencoder.\1."),
+        (r"^lstm\.", r"lstm_encoder.lstm."),
+        (r"^lstm_norm\.", r"lstm_encoder.layer_norm."),
+        (r"^pooling\.reduce\.", r"pooling.attention.0."),
+        (r"^pooling\.expand\.", r"pooling.attention.2."),
+        (r"^embedding\.", r"fc."),
+        (r"^embedding_norm\.", r"bn."),
+    ]
+)
 
 
 @register_model(
@@ -139,13 +154,7 @@ class LstmAutoencoder(nn.Module):
             return embedding
         return Reconstructed(embedding, self.decoder(code), features.detach().tanh())
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the published trainer's checkpoints."""
-        name = re.sub(r"^(encoder|decoder)\.9\.0\.", r"\1.9.", name)
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(_original_name)
 
     original_prefixes = ("module.", "__S__.")
     original_extras = ("torchfb.*", "__L__.*")
@@ -170,14 +179,3 @@ class LstmAutoencoder(nn.Module):
         if "torchfb.mel_scale.fb" in state:
             features["num_mels"] = state["torchfb.mel_scale.fb"].shape[1]
         return options, features
-
-
-_ORIGINAL_NAMES = [
-    (r"^(encoder|decoder)\.", r"autoencoder.\1."),
-    (r"^lstm\.", r"lstm_encoder.lstm."),
-    (r"^lstm_norm\.", r"lstm_encoder.layer_norm."),
-    (r"^pooling\.reduce\.", r"pooling.attention.0."),
-    (r"^pooling\.expand\.", r"pooling.attention.2."),
-    (r"^embedding\.", r"fc."),
-    (r"^embedding_norm\.", r"bn."),
-]

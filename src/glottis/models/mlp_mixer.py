@@ -33,6 +33,7 @@ from torch.nn import functional
 from glottis.config import Config
 from glottis.errors import ConfigError
 from glottis.features import normalise_over_time
+from glottis.models._formats import renamer
 from glottis.models._interface import require_features, require_wave
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -200,6 +201,30 @@ class MixerTrunk(nn.Module):
             return self.embedding_norm(self.embedding(self.pooling(x.transpose(1, 2))))
 
 
+_ORIGINAL_NAMES = [
+    (r"^projection\.", r"frontend.0."),
+    (r"^projection_norm\.", r"frontend.1."),
+    (r"^blocks\.", r"mixer_blocks."),
+    (r"\.neighbours\.conv\.", r".id_conv.conv."),
+    (r"\.neighbours\.norm\.", r".id_conv.bn."),
+    (r"\.grouped\.", r".token_mixing."),
+    (r"\.channel\.", r".channel_mixing."),
+    (r"\.first\.", r".fc1."),
+    (r"\.second\.", r".fc2."),
+    (r"^norm\.", r"encoder_norm."),
+    (r"^embedding\.", r"fc."),
+    (r"^embedding_norm\.", r"bn."),
+    (r"^(pooling\.attention)\.reduce\.", r"\1.0."),
+    (r"^(pooling\.attention)\.norm\.", r"\1.2."),
+]
+_RAW_NAMES = [
+    (r"^filters\.(low|band)_hz$", r"sincnet.\1_hz_"),
+    (r"^reductions\.0\.", r"feature_extractor."),
+    (r"^reductions\.1\.0\.", r"feature_extractor.4."),
+    (r"^reductions\.1\.1\.", r"feature_extractor.5."),
+]
+
+
 @register_model("mlp_mixer_small", MlpMixerSmallConfig, parity=golden("dim_mlp_mixer_cfg"))
 @register_model("mlp_mixer", MlpMixerConfig, parity=golden("dim_mlp_mixer_default"))
 class MlpMixer(MixerTrunk):
@@ -238,12 +263,7 @@ class MlpMixer(MixerTrunk):
         require_features(features, self.num_features, self.min_frames)
         return self.embed(features)
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the published trainer's checkpoints."""
-        for pattern, replacement in (*_ORIGINAL_NAMES, (r"\.expand\.", r".2.")):
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(renamer((*_ORIGINAL_NAMES, (r"\.expand\.", r".2."))))
 
     original_prefixes = ("module.", "__S__.")
     original_extras = ("torchfb.*", "__L__.*")
@@ -309,12 +329,7 @@ class MlpMixerRaw(MixerTrunk):
             x = normalise_over_time(self.filters(wave), "mean_var")  # (B, 80, T)
         return self.embed(self.reductions(x))
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the published trainer's checkpoints."""
-        for pattern, replacement in (*_RAW_NAMES, *_ORIGINAL_NAMES, (r"\.expand\.", r".3.")):
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(renamer((*_RAW_NAMES, *_ORIGINAL_NAMES, (r"\.expand\.", r".3."))))
 
     original_prefixes = ("module.", "__S__.")
     original_extras = ("__L__.*",)
@@ -339,27 +354,3 @@ def _options(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "expansion": hidden // channels,
         "groups": channels // per_group,
     }
-
-
-_ORIGINAL_NAMES = [
-    (r"^projection\.", r"frontend.0."),
-    (r"^projection_norm\.", r"frontend.1."),
-    (r"^blocks\.", r"mixer_blocks."),
-    (r"\.neighbours\.conv\.", r".id_conv.conv."),
-    (r"\.neighbours\.norm\.", r".id_conv.bn."),
-    (r"\.grouped\.", r".token_mixing."),
-    (r"\.channel\.", r".channel_mixing."),
-    (r"\.first\.", r".fc1."),
-    (r"\.second\.", r".fc2."),
-    (r"^norm\.", r"encoder_norm."),
-    (r"^embedding\.", r"fc."),
-    (r"^embedding_norm\.", r"bn."),
-    (r"^(pooling\.attention)\.reduce\.", r"\1.0."),
-    (r"^(pooling\.attention)\.norm\.", r"\1.2."),
-]
-_RAW_NAMES = [
-    (r"^filters\.(low|band)_hz$", r"sincnet.\1_hz_"),
-    (r"^reductions\.0\.", r"feature_extractor."),
-    (r"^reductions\.1\.0\.", r"feature_extractor.4."),
-    (r"^reductions\.1\.1\.", r"feature_extractor.5."),
-]

@@ -43,6 +43,7 @@ from torch.nn import functional
 
 from glottis.config import Config
 from glottis.errors import ConfigError
+from glottis.models._formats import renamer
 from glottis.models._interface import require_features
 from glottis.models._parity import golden, ours
 from glottis.models._registry import register_model
@@ -224,6 +225,30 @@ class Fusion(nn.Module):
         return functional.relu(fused, inplace=True)
 
 
+_original_name = renamer(
+    [
+        (r"^stem\.", r"input_conv.0."),
+        (r"^stem_norm\.", r"input_conv.1."),
+        (r"\.nested\.weight$", r".nested_weight"),
+        (r"\.nested\.conv\.", r".prev_aggregator.0."),
+        (r"\.nested\.norm\.", r".prev_aggregator.1."),
+        (r"\.depthwise\.", r".conv1.0."),
+        (r"\.depthwise_norm\.", r".conv1.1."),
+        (r"\.pointwise\.", r".conv2.0."),
+        (r"\.pointwise_norm\.", r".conv2.1."),
+        (r"\.se\.reduce\.", r".se.fc.0."),
+        (r"\.se\.expand\.", r".se.fc.2."),
+        (r"\.shortcut\.", r".residual."),
+        (r"^fusion\.gates\.(\d)\.", r"fusion_attention.\1.1."),
+        (r"^fusion\.convs\.0\.", r"fusion.0."),
+        (r"^fusion\.norms\.0\.", r"fusion.1."),
+        (r"^pooling\.frames\.attention$", r"attention"),
+        (r"^pooling\.frames\.linear\.", r"sap_linear."),
+        (r"^embedding\.", r"fc."),
+    ]
+)
+
+
 @register_model("nested_original", NestedOriginalConfig, parity=_REBUILT)
 @register_model("nested_report004", NestedReport004Config, parity=_REBUILT)
 @register_model(
@@ -333,12 +358,7 @@ class NestedSpeakerNet(nn.Module):
                 result[f"nested_gate_{number}"] = torch.sigmoid(raw)
         return result
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the published trainer's checkpoints."""
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(_original_name)
 
     original_for = ("nested",)
     original_prefixes = ("module.", "__S__.")
@@ -378,25 +398,3 @@ def chosen_levels(config: NestedConfig) -> tuple[int, ...]:
             fix=f"choose from 2 to {count}; [] for none",
         )
     return tuple(wanted)
-
-
-_ORIGINAL_NAMES = [
-    (r"^stem\.", r"input_conv.0."),
-    (r"^stem_norm\.", r"input_conv.1."),
-    (r"\.nested\.weight$", r".nested_weight"),
-    (r"\.nested\.conv\.", r".prev_aggregator.0."),
-    (r"\.nested\.norm\.", r".prev_aggregator.1."),
-    (r"\.depthwise\.", r".conv1.0."),
-    (r"\.depthwise_norm\.", r".conv1.1."),
-    (r"\.pointwise\.", r".conv2.0."),
-    (r"\.pointwise_norm\.", r".conv2.1."),
-    (r"\.se\.reduce\.", r".se.fc.0."),
-    (r"\.se\.expand\.", r".se.fc.2."),
-    (r"\.shortcut\.", r".residual."),
-    (r"^fusion\.gates\.(\d)\.", r"fusion_attention.\1.1."),
-    (r"^fusion\.convs\.0\.", r"fusion.0."),
-    (r"^fusion\.norms\.0\.", r"fusion.1."),
-    (r"^pooling\.frames\.attention$", r"attention"),
-    (r"^pooling\.frames\.linear\.", r"sap_linear."),
-    (r"^embedding\.", r"fc."),
-]

@@ -17,7 +17,6 @@ torch does.  Shapes: B batch, S samples, T frames, C channels, D embedding.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glottis.config import Config
+from glottis.models._formats import renamer
 from glottis.models._interface import require_wave
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -102,6 +102,31 @@ class Res2Block(nn.Module):
         return self.scaling(y)
 
 
+_original_name = renamer(
+    [
+        (r"^wave_norm\.", r"preprocess.1."),
+        (r"^filterbank\.(\w+)$", r"conv1.filterbank.\1_"),
+        (r"^dead_norm_in\.", r"bn1."),
+        (r"^dead_norm_out\.", r"bn6."),
+        (r"\.conv_in\.", r".conv1."),
+        (r"\.norm_in\.", r".bn1."),
+        (r"\.norms\.", r".bns."),
+        (r"\.conv_out\.", r".conv3."),
+        (r"\.norm_out\.", r".bn3."),
+        (r"\.shortcut\.", r".residual.0."),
+        (r"\.scaling\.shift$", r".afms.alpha"),
+        (r"\.scaling\.linear\.", r".afms.fc."),
+        (r"^joint\.", r"layer4."),
+        (r"^pooling\.attention\.reduce\.", r"attention.0."),
+        (r"^pooling\.attention\.norm\.", r"attention.2."),
+        (r"^pooling\.attention\.expand\.", r"attention.3."),
+        (r"^pooled_norm\.", r"bn5."),
+        (r"^embedding\.", r"fc6."),
+        (r"^blocks\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}."),
+    ]
+)
+
+
 @register_model("rawnet3", RawNet3Config, parity=golden("vox_RawNet3_ECA"))
 class RawNet3(nn.Module):
     """(B, S) wave at 16 kHz -> (B, D) embeddings, not normalised; S >= 391 samples.
@@ -174,12 +199,7 @@ class RawNet3(nn.Module):
             x = torch.log(x.abs().add_(1e-6))
             return x.sub_(x.mean(dim=-1, keepdim=True))
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the public trainer's checkpoints."""
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return re.sub(r"^blocks\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}.", name)
+    original_name = staticmethod(_original_name)
 
     original_prefixes = ResNetSE34L.original_prefixes
     original_extras = (
@@ -198,25 +218,3 @@ class RawNet3(nn.Module):
             options["embedding_size"] = state["fc6.weight"].shape[0]
             options["channels"] = state["layer1.conv1.weight"].shape[0]
         return options, {}
-
-
-_ORIGINAL_NAMES = [
-    (r"^wave_norm\.", r"preprocess.1."),
-    (r"^filterbank\.(\w+)$", r"conv1.filterbank.\1_"),
-    (r"^dead_norm_in\.", r"bn1."),
-    (r"^dead_norm_out\.", r"bn6."),
-    (r"\.conv_in\.", r".conv1."),
-    (r"\.norm_in\.", r".bn1."),
-    (r"\.norms\.", r".bns."),
-    (r"\.conv_out\.", r".conv3."),
-    (r"\.norm_out\.", r".bn3."),
-    (r"\.shortcut\.", r".residual.0."),
-    (r"\.scaling\.shift$", r".afms.alpha"),
-    (r"\.scaling\.linear\.", r".afms.fc."),
-    (r"^joint\.", r"layer4."),
-    (r"^pooling\.attention\.reduce\.", r"attention.0."),
-    (r"^pooling\.attention\.norm\.", r"attention.2."),
-    (r"^pooling\.attention\.expand\.", r"attention.3."),
-    (r"^pooled_norm\.", r"bn5."),
-    (r"^embedding\.", r"fc6."),
-]

@@ -14,7 +14,6 @@ C channels, D embedding.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glottis.config import Config
+from glottis.models._formats import renamer
 from glottis.models._interface import require_features
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -69,6 +69,22 @@ def stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.S
     blocks = [Block(in_channels, channels, stride)]
     blocks += [Block(channels, channels, 1) for _ in range(num_blocks - 1)]
     return nn.Sequential(*blocks)
+
+
+_original_name = renamer(
+    [
+        (r"^stages\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}."),
+        (r"^stem\.", r"conv1."),
+        (r"^stem_norm\.", r"bn1."),
+        (r"\.norm(\d)\.", r".bn\1."),
+        (r"\.se\.reduce\.", r".se.fc.0."),
+        (r"\.se\.expand\.", r".se.fc.2."),
+        (r"\.shortcut\.", r".downsample."),
+        (r"^pooling\.frames\.attention$", r"attention"),
+        (r"^pooling\.frames\.linear\.", r"sap_linear."),
+        (r"^embedding\.", r"fc."),
+    ]
+)
 
 
 @register_model(
@@ -130,13 +146,7 @@ class ResNetSE34L(nn.Module):
             x = at_least_float32(x).mean(dim=2)
             return self.embedding(self.pooling(x))
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the public trainer's checkpoints."""
-        name = re.sub(r"^stages\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}.", name)
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(_original_name)
 
     original_prefixes = ("module.", "__S__.")
     """put before every name by the trainer's wrappers"""
@@ -154,16 +164,3 @@ class ResNetSE34L(nn.Module):
         if "torchfb.mel_scale.fb" in state:
             features["num_mels"] = state["torchfb.mel_scale.fb"].shape[1]
         return options, features
-
-
-_ORIGINAL_NAMES = [
-    (r"^stem\.", r"conv1."),
-    (r"^stem_norm\.", r"bn1."),
-    (r"\.norm(\d)\.", r".bn\1."),
-    (r"\.se\.reduce\.", r".se.fc.0."),
-    (r"\.se\.expand\.", r".se.fc.2."),
-    (r"\.shortcut\.", r".downsample."),
-    (r"^pooling\.frames\.attention$", r"attention"),
-    (r"^pooling\.frames\.linear\.", r"sap_linear."),
-    (r"^embedding\.", r"fc."),
-]

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glottis.config import Config
+from glottis.models._formats import renamer
 from glottis.models._interface import SpoofOutput, require_features
 from glottis.models._parity import golden
 from glottis.models._registry import register_model
@@ -158,6 +159,22 @@ def stage(in_channels: int, channels: int, num_blocks: int, stride: int) -> nn.S
     return nn.Sequential(*blocks)
 
 
+_original_name = renamer(
+    [
+        (r"^stages\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}."),
+        (r"^stem\.", r"backbone.stem.0."),
+        (r"^stem_norm\.", r"backbone.stem.1."),
+        (r"^layer", r"backbone.layer"),
+        (r"\.norm(\d)\.", r".bn\1."),
+        (r"\.se\.reduce\.", r".se.fc.2."),
+        (r"\.se\.expand\.", r".se.fc.4."),
+        (r"\.shortcut\.", r".downsample."),
+        (r"^pooling\.reduce\.", r"pool.att.0."),
+        (r"^pooling\.expand\.", r"pool.att.2."),
+    ]
+)
+
+
 @register_model("se_resnet_small", SeResNetSmallConfig, parity=golden("seresnet_small"))
 @register_model("se_resnet_deep", SeResNetDeepConfig, parity=golden("seresnet_default_3463"))
 @register_model("se_resnet", SeResNetConfig, parity=golden("seresnet_conf_2222"))
@@ -215,13 +232,7 @@ class SeResNet(nn.Module):
             embedding = self.pooling(at_least_float32(x).mean(dim=2))
             return SpoofOutput(embedding, self.classifier(embedding))
 
-    @staticmethod
-    def original_name(name: str) -> str:
-        """The name of our tensor ``name`` in the detector's checkpoints."""
-        name = re.sub(r"^stages\.(\d)\.", lambda found: f"layer{int(found[1]) + 1}.", name)
-        for pattern, replacement in _ORIGINAL_NAMES:
-            name = re.sub(pattern, replacement, name)
-        return name
+    original_name = staticmethod(_original_name)
 
     original_prefixes = ("module.",)
 
@@ -240,16 +251,3 @@ class SeResNet(nn.Module):
         if "pool.att.0.weight" in state:
             options["attention_size"] = state["pool.att.0.weight"].shape[0]
         return options, {}
-
-
-_ORIGINAL_NAMES = [
-    (r"^stem\.", r"backbone.stem.0."),
-    (r"^stem_norm\.", r"backbone.stem.1."),
-    (r"^layer", r"backbone.layer"),
-    (r"\.norm(\d)\.", r".bn\1."),
-    (r"\.se\.reduce\.", r".se.fc.2."),
-    (r"\.se\.expand\.", r".se.fc.4."),
-    (r"\.shortcut\.", r".downsample."),
-    (r"^pooling\.reduce\.", r"pool.att.0."),
-    (r"^pooling\.expand\.", r"pool.att.2."),
-]

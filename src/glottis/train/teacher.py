@@ -15,7 +15,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from glottis.augment import Augmenter
 from glottis.configfile import expand, read_tree
@@ -28,7 +27,7 @@ from glottis.train import distributed
 from glottis.train.checkpoint import load_state
 from glottis.train.corpus import Corpus
 from glottis.train.evaluation import SomeClips, shared_rows
-from glottis.train.terms import DistillationConfig, Imitation, Scores
+from glottis.train.terms import DistillationConfig, Imitation
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +52,9 @@ class Teacher:
         self.card = read_card(self.folder)
         self._require_fit(student, head)
         _require_same_clips(augmenter)
-        self.scores: Scores | None = None
+        self.head: Any = None  # of a speaker model, where its class scores are needed
         if config.kind == "kl" and student.task == "speaker":
-            self.scores = _class_scores(self.folder, self.card["embedding_size"], label_map)
+            self.head = _head(self.folder, self.card["embedding_size"], label_map)
 
     def _require_fit(self, student: SpeakerModel | SpoofModel, head: Any) -> None:
         card, kind = self.card, self.config.kind
@@ -100,10 +99,8 @@ class Teacher:
         outputs = safetensors.torch.load_file(path)["outputs"].to(device)
         size = self.card["embedding_size"]
         embeddings, rest = outputs[:, :size], outputs[:, size:]
-        scores = self.scores
-        if isinstance(scores, torch.nn.Module):
-            scores = scores.to(device)
-        return Imitation(self.config, embeddings, scores if rest.shape[1] == 0 else rest)
+        logits = rest if self.head is None else self.head.to(device).scores
+        return Imitation(self.config, embeddings, logits)
 
     def _key(self, corpus: Corpus) -> str:
         said = [self.card["weights_sha256"], *map(str, corpus.train.column("utterance"))]
@@ -140,20 +137,8 @@ def _require_same_clips(augmenter: Augmenter | None) -> None:
         )
 
 
-class _ClassScores(torch.nn.Module):
-    """The teacher's head: (B, D) embeddings -> (B, K) class scores."""
-
-    def __init__(self, head: Any) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.head.scores(x)
-        return scores
-
-
-def _class_scores(folder: Path, embedding_size: int, label_map: list[str]) -> Scores:
-    """The class scores of a checkpoint of ours, whose classes must be those of the student."""
+def _head(folder: Path, embedding_size: int, label_map: list[str]) -> Any:
+    """The loss head of a checkpoint of ours, whose classes must be those of the student."""
     recipe = folder.parent.parent / "recipe.yaml"
     if not (folder / "state.pt").is_file() or not recipe.is_file():
         raise ConfigError(
@@ -173,4 +158,4 @@ def _class_scores(folder: Path, embedding_size: int, label_map: list[str]) -> Sc
     if not hasattr(head, "scores"):
         raise ConfigError("the teacher's loss has no classes", fix="take another kind")
     head.load_state_dict(state["head"])
-    return _ClassScores(head.requires_grad_(False).eval())
+    return head.requires_grad_(False).eval()

@@ -84,14 +84,14 @@ class Reconstruction:
 class Imitation:
     """Distance between the student's output and the teacher's on the same clip.
 
-    embeddings: (N, D) of the teacher.  logits: (N, 2) of a countermeasure, or the function that
-    makes class scores of embeddings; only for kind "kl".
+    embeddings: (N, D) of the teacher.  logits: (N, 2) of a countermeasure (of a speaker model there
+    are none), or the function that makes class scores of embeddings; used by kind "kl".
     """
 
     name = "distillation"
 
     def __init__(
-        self, config: DistillationConfig, embeddings: Tensor, logits: Tensor | Scores | None
+        self, config: DistillationConfig, embeddings: Tensor, logits: Tensor | Scores
     ) -> None:
         self.kind, self.weight = config.kind, config.weight
         self.temperature = config.temperature or 2.0
