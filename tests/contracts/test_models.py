@@ -7,24 +7,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from fnmatch import fnmatchcase
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from glottis.config import require_all_read
 from glottis.errors import ToolkitError
-from glottis.models import MODELS, Model, SpoofOutput, create_model, load_model, save_model
+from glottis.models import MODELS, SpoofOutput, load_model, save_model
 from glottis.models._formats import formats_of
 from glottis.models.facts import facts, summary_of
-from glottis.models.scales import initial_scales, silent_or_loud
-from glottis.rng import generator
+from helpers.models import SAMPLES, built, every_model, forward, model_of, noise, parts
 
 # parameters of the default options, those that are kept but not computed included
 PARAMETERS = {
@@ -82,145 +75,6 @@ PARAMETERS = {
     "ssl_mhfa_spoof": 96_684_044,
     "vggvox": 4_295_104,
 }
-# options that make a large model small enough for these tests
-REDIM_STAGES = [
-    {"stride": 1, "num_blocks": 1, "expansion": 2, "reduction": 48},
-    {"stride": 3, "num_blocks": 1, "expansion": 1, "reduction": 24},
-]
-REDIM2_STAGES = [
-    {"bins": 1, "frames": 1, "num_blocks": 1, "expansion": 2.0, "reduction": 24},
-    {"bins": 3, "frames": 2, "num_blocks": 1, "expansion": 0.5, "reduction": 24},
-]
-TINY_TRANSFORMER = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 48,
-}
-TINY_ENCODER = {
-    **TINY_TRANSFORMER,
-    "conv_dim": [16] * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-}
-SMALLER: dict[str, dict[str, Any]] = {
-    "aasist": {"channels": [8, 16]},
-    "aasist_l": {"channels": [8, 12]},
-    "ssl_aasist": {
-        "encoder": {"trainable": "full", "architecture": TINY_ENCODER},
-        "channels": [8, 16],
-    },
-    "ssl_ecapa": {
-        "encoder": {"kind": "w2v_bert", "trainable": "full", "architecture": TINY_TRANSFORMER},
-        "channels": 64,
-        "aggregated_channels": 96,
-    },
-    "ssl_mhfa": {"encoder": {"kind": "wavlm", "trainable": "lora", "architecture": TINY_ENCODER}},
-    "ssl_mhfa_spoof": {"encoder": {"kind": "hubert", "architecture": TINY_ENCODER}},
-    "redimnet": {"stages": REDIM_STAGES, "head_channels": 32, "embedding_norm": True},
-    "redimnet2_b0": {"channels": 8, "stages": REDIM2_STAGES, "dual_aggregation": True},
-    "redimnet2_b4": {"channels": 8, "stages": REDIM2_STAGES},
-    "redimnet2_b5": {"channels": 8, "stages": REDIM2_STAGES},
-    "redimnet2_b6": {"channels": 8, "stages": REDIM2_STAGES},
-    "redimnet_b0": {"stages": [{**stage, "reduction": 30} for stage in REDIM_STAGES]},
-    "redimnet_b1": {"stages": [{**stage, "reduction": 36} for stage in REDIM_STAGES]},
-    "redimnet_b2": {"stages": REDIM_STAGES},
-    "redimnet_b2_mrl": {"stages": REDIM_STAGES, "head_channels": 64},
-    "redimnet_b3": {"stages": REDIM_STAGES},
-    "redimnet_b4": {"channels": 16, "stages": REDIM_STAGES},
-    "redimnet_b5": {"channels": 16, "stages": REDIM_STAGES},
-    "redimnet_b6": {"stages": REDIM_STAGES},
-    "lstm_autoencoder": {"hidden_size": 32, "latent_size": 16, "lstm_size": 24},
-    "mlp_mixer": {"num_blocks": 2, "channels": 64},
-    "mlp_mixer_raw": {"num_blocks": 2, "channels": 64},
-    "mlp_mixer_small": {"num_blocks": 2, "channels": 64},
-    "nested": {"num_levels": 3},
-    "nested_original": {"num_levels": 3},
-    "nested_report004": {"num_levels": 3},
-    "resnetse101": {"num_blocks": [1, 1, 2, 1], "channels": 4},
-    "resnetse152": {"num_blocks": [1, 2, 1, 1], "channels": 4},
-    "resnetse34": {"num_blocks": [1, 1, 1, 1], "channels": 8, "reduction": 2},
-    "resnetse50": {"num_blocks": [1, 1, 1, 1], "channels": 4},
-    "ecapa_1024": {"channels": 128, "aggregated_channels": 96, "variant": "speechbrain"},
-    "ecapa_512": {"channels": 64, "aggregated_channels": 96},
-    "rawnet2": {"gru_size": 64},
-    "rawnet3": {"channels": 64},
-    "res2net50_cm": {"num_blocks": [1, 2, 1, 1], "channels": 8},
-    "se_res2net50_cm": {"num_blocks": [1, 2, 1, 1], "channels": 8},
-    "resnetse34v2": {"features": {"num_mels": 16}},
-    "se_resnet": {"channels": [16, 16, 32, 32]},
-    "se_resnet_deep": {"channels": [16, 16, 32, 32]},
-    "cam_plus_plus": {"num_layers": [1, 2, 1], "segment_frames": 10},
-    "conformer_cm": {"num_blocks": 2, "embedding_size": 24},
-    "resnet18_wespeaker": {"num_blocks": [1, 1, 1, 1], "channels": 8},
-    "resnet34_wespeaker": {"num_blocks": [1, 2, 1, 1], "channels": 8},
-    "resnet50_wespeaker": {"num_blocks": [1, 1, 1, 1], "channels": 4},
-    "resnet101_wespeaker": {"num_blocks": [1, 1, 1, 2], "channels": 4},
-    "resnet152_wespeaker": {"num_blocks": [1, 1, 2, 1], "channels": 4},
-    "resnet221_wespeaker": {"num_blocks": [1, 2, 1, 1], "channels": 4},
-    "resnet293_wespeaker": {"num_blocks": [2, 1, 1, 1], "channels": 4},
-}
-# biases that a softmax over frames takes away: no gradient but rounding
-SHIFTS = ("pooling.expand.bias", "pooling.attention.expand.bias")
-# behind a matrix that starts at zero: no gradient in the first step
-BEHIND_ZEROS = ("*.lora_A.*",)
-
-# what a layer gives before training, as multiples of the deviation of what the network is given:
-# measured at full size from 0.0016 (gates on decibels) to 530 (products of nodes, on a wave)
-SCALES = (1e-3, 1e3)
-EMBEDDING = (0.01, 10.0)
-"""deviation of the embedding: 1 behind a batch norm, 0.05 at unit length"""
-QUIET = (
-    "*.lora_B.*",  # zero, so that the pretrained network starts as it is
-    *("pooling.frames", "pooling.attention"),  # weights of frames, which add up to 1
-    "*.se.expand",  # before a sigmoid; on decibels, whose deviation is 14
-)
-
-SAMPLES = 6_000
-# clips of more than one frame at the pooling: attention over a single frame has no gradient
-LONGER = {"vggvox": 16_000}
-
-no_transformers = pytest.mark.skipif(
-    find_spec("transformers") is None or find_spec("peft") is None, reason="needs the extra 'ssl'"
-)
-every_model = pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=no_transformers) if name.startswith("ssl_") else name
-        for name in MODELS.names()
-    ],
-)
-
-
-@cache
-def made(name: str) -> tuple[Model, dict[str, Tensor]]:
-    """The model at the options of these tests, and its initial tensors."""
-    model = create_model(name, seed=0, **SMALLER.get(name, {}))
-    return model, {key: value.clone() for key, value in model.state_dict().items()}
-
-
-def built(name: str) -> Model:
-    return made(name)[0]
-
-
-def model_of(name: str, training: bool) -> Model:
-    model, initial = made(name)
-    model.load_state_dict(initial)
-    model.zero_grad()
-    return model.train(training)
-
-
-def noise(batch: int, samples: int) -> Tensor:
-    rng = generator(7, "contract", samples)
-    return torch.from_numpy(rng.standard_normal((batch, samples)).astype(np.float32) * 0.1)
-
-
-def parts(output: Tensor | SpoofOutput) -> list[Tensor]:
-    return list(output) if isinstance(output, tuple) else [output]
-
-
-def forward(model: Model, wave: Tensor) -> list[Tensor]:
-    return parts(model(wave, **model.draw(generator(0, "draw"))))
 
 
 @every_model
@@ -300,101 +154,6 @@ def test_a_batch_of_eight_equals_one_by_one(name: str) -> None:
         single = torch.cat([item[index] for item in alone])
         scale = float(part.abs().max())
         torch.testing.assert_close(part, single, rtol=1e-4, atol=1e-5 * scale)
-
-
-@every_model
-def test_gradient_reaches_every_parameter(name: str) -> None:
-    model = model_of(name, training=True)
-    outputs = forward(model, noise(4, max(LONGER.get(name, SAMPLES), model.min_samples)))
-    rng = torch.Generator().manual_seed(0)
-    sum((part * torch.randn(part.shape, generator=rng)).sum() for part in outputs).backward()
-    for parameter_name, parameter in model.network.named_parameters():
-        unused = any(fnmatchcase(parameter_name, p) for p in model.network.unused_parameters)
-        if unused:
-            assert parameter.grad is None, f"{parameter_name} is declared unused"
-            assert not parameter.requires_grad, f"{parameter_name} must not ask for a gradient"
-        else:
-            assert parameter.grad is not None, f"no gradient reaches {parameter_name}"
-            assert torch.isfinite(parameter.grad).all(), parameter_name
-            moves = (parameter.grad != 0).any()
-            shift = any(fnmatchcase(parameter_name, p) for p in (*SHIFTS, *BEHIND_ZEROS))
-            assert moves or shift, f"the gradient of {parameter_name} is zero"
-
-
-def hard_clips(samples: int) -> Tensor:
-    """Silence, an offset, the loudest tone there is, and noise clipped to full scale."""
-    square = torch.ones(samples)
-    square[::2] = -1.0
-    return torch.stack(
-        [torch.zeros(samples), torch.ones(samples), square, noise(1, samples)[0].sign()]
-    )
-
-
-def assert_finite(model: Model, wave: Tensor, dtype: torch.dtype, unsafe: int = 0) -> None:
-    """Outputs in training and in eval mode, and the gradients but those with ``unsafe`` axes."""
-    with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-        outputs = forward(model, wave)
-        sum(part.float().square().mean() for part in outputs).backward()
-        assert all(torch.isfinite(part).all() for part in outputs)
-        for parameter_name, parameter in model.named_parameters():
-            if parameter.grad is not None and (not unsafe or parameter.ndim != unsafe):
-                assert torch.isfinite(parameter.grad).all(), parameter_name
-        with torch.inference_mode():
-            assert all(torch.isfinite(part).all() for part in parts(model.eval()(wave)))
-
-
-@every_model
-def test_bfloat16_is_finite_on_silence_loud_and_offset(name: str) -> None:
-    model = model_of(name, training=True)
-    assert_finite(model, hard_clips(max(SAMPLES, model.min_samples)), torch.bfloat16)
-
-
-@every_model
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_finite_on_the_shortest_clips(name: str, dtype: torch.dtype) -> None:
-    """In bfloat16 without the kernels of 2-D convolutions: on maps of one column with a stride, the
-    CPU kernels of torch 2.13 leave their gradient partly unwritten."""
-    model = model_of(name, training=True)
-    unsafe = 4 if dtype == torch.bfloat16 else 0
-    assert_finite(model, hard_clips(model.min_samples), dtype, unsafe)
-
-
-@every_model
-def test_float16_is_finite_on_the_shortest_clips(name: str) -> None:
-    """In eval mode: without the trainer's loss scaling gradients need not be finite."""
-    model = model_of(name, training=False)
-    wave = hard_clips(model.min_samples)
-    try:
-        with torch.autocast("cpu", dtype=torch.float16), torch.inference_mode():
-            outputs = parts(model(wave))
-    except RuntimeError as error:  # the CPU lacks some operators in half precision
-        lacking = re.search(r'"?(\w+)"? not implemented for .?Half', str(error))
-        if lacking is None:
-            raise
-        pytest.skip(f"no {lacking[1]} for float16 on the CPU")
-    assert all(torch.isfinite(part).all() for part in outputs)
-
-
-@every_model
-def test_no_layer_is_silent_or_loud_before_training(name: str) -> None:
-    scales = initial_scales(model_of(name, training=True), seconds=0.3)
-    assert len(scales) >= 4
-    wrong = silent_or_loud(scales, *SCALES)
-    assert not [scale for scale in wrong if not any(fnmatchcase(scale.layer, p) for p in QUIET)]
-    (embedding,) = [scale.deviation for scale in scales if scale.layer == "embedding" == scale.kind]
-    assert EMBEDDING[0] < embedding < EMBEDDING[1]
-
-
-@every_model
-def test_the_seed_decides_the_initial_weights(name: str) -> None:
-    before = torch.get_rng_state()
-    again, other = (create_model(name, seed=seed, **SMALLER.get(name, {})) for seed in (0, 1))
-    initial = made(name)[1]
-    assert all(torch.equal(value, initial[key]) for key, value in again.state_dict().items())
-    same = [key for key, value in other.named_parameters() if torch.equal(value, initial[key])]
-    drawn = [value for key, value in initial.items() if key not in same]
-    assert sum(value.numel() for value in drawn) > 0.8 * other.num_parameters
-    assert torch.equal(torch.get_rng_state(), before)
 
 
 @every_model
