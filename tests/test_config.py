@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, ValidationError
@@ -24,6 +24,7 @@ from glottis.config import (
 )
 from glottis.configfile import apply_overrides, merge, parse_value, read_mapping, read_tree
 from glottis.errors import ConfigError
+from glottis.models import MODELS
 from glottis.registry import Registry
 
 
@@ -175,6 +176,23 @@ def test_unread_settings_are_an_error() -> None:
     assert unread(config) == ["extras.0.depth", "extras.0.rates", "extras.0.name"]
     _ = [(e.depth, e.rates, e.name) for e in config.extras]  # type: ignore[attr-defined]
     require_all_read(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("aasist", {"frequency_mask_width": 9}, "'frequency_mask_width' does nothing here"),
+        ("nested_original", {"norm_groups": 4}, "acts only with norm=mixed or norm=group"),
+        ("lstm_autoencoder", {"lstm_layers": 1, "lstm_dropout": 0.1}, "two or more lstm_layers"),
+    ],
+)
+def test_an_option_that_others_switch_off_is_refused(
+    name: str, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        MODELS.config(name, **options)
+    idle = dict(list(options.items())[:-1])
+    assert to_tree(MODELS.config(name, **idle))  # at its default it does not matter
 
 
 def test_printing_and_comparing_do_not_count_as_reading() -> None:

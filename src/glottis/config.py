@@ -15,14 +15,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from glottis.errors import ConfigError
 from glottis.problems import Hint, Problems, config_type
@@ -42,6 +42,17 @@ class Config(BaseModel):
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
     _reads: set[str] = PrivateAttr(default_factory=set)
+
+    @model_validator(mode="after")
+    def _no_idle_option(self) -> typing.Self:
+        """An option that the others switch off keeps its default."""
+        for name, field, value in _fields(self):
+            rule = next((m for m in field.metadata if isinstance(m, OnlyWith)), None)
+            if rule is None or rule.holds(object.__getattribute__(self, "__dict__")):
+                continue
+            if value != field.get_default(call_default_factory=True):
+                raise ValueError(f"'{name}' does nothing here: it acts only with {rule.text}")
+        return self
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
@@ -79,6 +90,17 @@ def _rebuild(static: type[Config], name: str | None, tree: Tree) -> Config:
 
 class SpeedOnly:
     """Marks a field that changes speed or bookkeeping, and no number beyond rounding."""
+
+
+@dataclass(frozen=True)
+class OnlyWith:
+    """Marks a field that acts only where others have certain values; elsewhere it is refused.
+
+    text: the values, in words.  holds: takes all values of the section.
+    """
+
+    text: str
+    holds: Callable[[Mapping[str, Any]], bool]
 
 
 class ComponentSource(Protocol):

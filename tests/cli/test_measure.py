@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
-from glottis.models import load_model, read_card, save_model
+from glottis.cli.evaluate import COMBINATIONS
+from glottis.cli.score_metrics import KINDS
+from glottis.models import build_model, load_model, read_card, save_model
+from glottis.models.ensemble import Combine
+from glottis.score.answer import resolve_checkpoint
+from glottis.score.fused_files import Kind
 from helpers.cli import files_below, glottis, succeeds
 
 
@@ -243,6 +248,13 @@ def test_several_checkpoints_are_evaluated_as_one(bench: Any, tmp_path: Path) ->
     outcome = glottis("evaluate", bench.speaker, bench.spoof, "--trials", trials)
     assert (outcome.code, outcome.out) == (2, "")
     assert "models of different tasks cannot be one" in outcome.err
+    cosine = tmp_path / "cosine"
+    save_model(
+        build_model(load_model(resolve_checkpoint(bench.spoof)).config, classifier="cosine"), cosine
+    )
+    outcome = glottis("evaluate", bench.spoof, cosine, "--protocol", protocol)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "the members differ in their classifiers: linear, cosine" in outcome.err
     outcome = glottis("evaluate", *steps, "--trials", trials, "--combine", "sum")
     assert "known: concat, mean" in outcome.err
     for words, shown in (
@@ -252,6 +264,12 @@ def test_several_checkpoints_are_evaluated_as_one(bench: Any, tmp_path: Path) ->
         outcome = glottis("evaluate", *words, "--combine", "mean")
         assert (outcome.code, outcome.out) == (2, "")
         assert f"these are {shown}" in outcome.err
+
+
+def test_the_words_of_the_command_line_are_those_of_the_library() -> None:
+    """Repeated there because the library behind them imports torch."""
+    assert get_args(Combine) == COMBINATIONS
+    assert get_args(Kind) == KINDS
 
 
 def test_an_ensemble_with_imported_weights_says_what_is_not_known(

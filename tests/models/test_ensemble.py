@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from glottis.errors import ToolkitError
-from glottis.models import Ensemble, combine_embeddings, create_model, load_ensemble, save_model
+from glottis.models import (
+    Ensemble,
+    build_model,
+    combine_embeddings,
+    create_model,
+    load_ensemble,
+    save_model,
+)
 from glottis.rng import generator
 
 SMALL = {"channels": [4, 4], "graph_sizes": [4, 4], "num_filters": 12, "kernel_size": 33}
@@ -100,11 +107,13 @@ def test_countermeasures_are_averaged(files: list[Path]) -> None:
 def test_members_that_do_not_fit_are_refused() -> None:
     members = speakers()
     spoof = create_model("aasist_l", seed=1, **SMALL)
+    cosine = build_model(spoof.config, seed=1, classifier="cosine")
     slow = create_model("resnetse34l", seed=1, features={"sample_rate": 8000, "high_hz": 4000.0})
     for make, said in (
         (lambda: Ensemble([]), "no models"),
         (lambda: Ensemble([*members, spoof]), "differ in task: speaker, spoof"),
         (lambda: Ensemble([*members, slow]), "differ in sample_rate: 16000, 8000"),
+        (lambda: Ensemble([spoof, cosine]), "differ in their classifiers: linear, cosine"),
         (lambda: Ensemble(members, "mean"), "with 8, 12 values"),
         (lambda: Ensemble(members, "sum"), "cannot be combined by 'sum'"),  # type: ignore[arg-type]
         (lambda: Ensemble(members, weights=(1, 2, 3)), "for 2 models"),

@@ -160,8 +160,8 @@ def test_frozen_means_frozen(kind: str) -> None:
 
 
 def test_options_of_adapters_without_adapters_are_refused() -> None:
-    with pytest.raises(ConfigError, match="lora_rank do nothing with trainable 'frozen'"):
-        backbone("hubert", lora_rank=4)
+    with pytest.raises(ConfigError, match="'lora_rank' does nothing here: it acts only with"):
+        mhfa(kind="hubert", lora_rank=4)
 
 
 @every_kind

@@ -19,13 +19,15 @@ rest as torch does.  Shapes: B batch, S samples, C channels, F bands (23), T fra
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glottis.config import Config
+from glottis.config import Config, OnlyWith
 from glottis.errors import ModelError
 from glottis.models._formats import renamer
 from glottis.models._interface import SpoofOutput, require_wave
@@ -67,7 +69,9 @@ class AasistConfig(GraphConfig):
     """taps of a sinc filter, odd"""
     frequency_mask: bool = False
     """in training, silence a random run of neighbouring sinc filters, one run per batch"""
-    frequency_mask_width: int = Field(20, ge=1)
+    frequency_mask_width: Annotated[
+        int, OnlyWith("frequency_mask=true", lambda o: o["frequency_mask"])
+    ] = Field(20, ge=1)
     """the run has 0 to this many minus one filters"""
 
 

@@ -11,6 +11,9 @@ an utterance each in its own way (rate of the front end, window).
     mean     the weighted mean of unit embeddings, at unit length again; the members need one space:
              stages or averages of one training, not trainings from other initial weights
 
+Scores of countermeasures are averaged as they are, so members whose classifiers are of different
+kinds (logits and cosines) are refused: one of them would hardly count.
+
 Shapes: B batch, S samples, N files, D embedding, K members.
 """
 
@@ -80,6 +83,7 @@ class Ensemble(nn.Module):
                     f"the members differ in {what}: {', '.join(values)}",
                     fix="join models of one task and one sample rate",
                 )
+        require_one_scale([member.classifier_kind for member in members])
         self.members: Any = nn.ModuleList(members)
         self.combine = combine
         self.weights = _shares(len(members), weights)
@@ -148,6 +152,17 @@ def load_ensemble(
 ) -> Ensemble:
     """The models of several folders (see `load_model`) as one, in eval mode on ``device``."""
     return Ensemble([load_model(folder, device) for folder in folders], combine, weights).eval()
+
+
+def require_one_scale(kinds: Sequence[str]) -> None:
+    """Raise `ModelError` if the scores of members with these classifiers cannot be averaged."""
+    if len(set(kinds)) > 1:
+        raise ModelError(
+            f"the members differ in their classifiers: {', '.join(kinds)}",
+            why="a mean of logits and cosines is that of the logits: a cosine is at most 1",
+            fix="score each on its own and join them: glottis score-metrics A B --fuse "
+            "standardised --dev A_DEV --dev B_DEV",
+        )
 
 
 def _shares(count: int, weights: Sequence[float] | None) -> tuple[float, ...]:

@@ -24,12 +24,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
-from glottis.config import Config
+from glottis.config import Config, OnlyWith
 from glottis.models._formats import renamer
 from glottis.models._interface import Reconstructed, require_features
 from glottis.models._parity import golden
@@ -55,7 +55,9 @@ class LstmAutoencoderConfig(Config):
     """over time: weighted mean, or weighted mean and standard deviation"""
     dropout: float = Field(0.2, ge=0, lt=1)
     """between the convolutions of encoder and decoder"""
-    lstm_dropout: float = Field(0.3, ge=0, lt=1)
+    lstm_dropout: Annotated[
+        float, OnlyWith("two or more lstm_layers", lambda o: o["lstm_layers"] > 1)
+    ] = Field(0.3, ge=0, lt=1)
     """between the layers of the LSTM"""
     reconstruct: bool = False
     """train the decoder: in training, forward also gives the reconstruction, for a loss that takes

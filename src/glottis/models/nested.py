@@ -34,14 +34,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glottis.config import Config
+from glottis.config import Config, OnlyWith
 from glottis.errors import ConfigError
 from glottis.models._formats import renamer
 from glottis.models._interface import require_features
@@ -85,7 +85,9 @@ class NestedConfig(Config):
     norm: Norm = "mixed"
     """batch norm everywhere, group norm everywhere, or group norm only for the nested input and
     the 1x1 convolution of a level"""
-    norm_groups: int = Field(8, ge=1)
+    norm_groups: Annotated[
+        int, OnlyWith("norm=mixed or norm=group", lambda o: o["norm"] != "batch")
+    ] = Field(8, ge=1)
     """groups of a group norm; a divisor of 32"""
     nested_dropout: float = Field(0.1, ge=0, lt=1)
     """share of the channels of the nested input that training silences"""

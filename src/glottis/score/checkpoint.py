@@ -29,7 +29,7 @@ from glottis.data import (
 )
 from glottis.errors import ConfigError, DataError
 from glottis.models import Window, load_model, read_card
-from glottis.models.ensemble import Combine, combine_embeddings
+from glottis.models.ensemble import Combine, combine_embeddings, require_one_scale
 from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
 from glottis.score.clips import Clips
@@ -86,6 +86,7 @@ def evaluate_checkpoint(
     cards = [read_card(folder) for folder in folders]
     task = _task(folders, cards)
     _require_combination(combine, task, len(folders))
+    require_one_scale([str(card.get("classifier", "linear")) for card in cards])
     wanted = {"speaker": trials, "spoof": protocol}[task]
     if wanted is None or (trials is None) == (protocol is None):
         option = {"speaker": "--trials", "spoof": "--protocol"}[task]

@@ -18,14 +18,14 @@ Shapes: B batch, S samples, T frames, C size of the network, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from glottis.config import Config
-from glottis.errors import ConfigError, ModelError
+from glottis.config import Config, OnlyWith
+from glottis.errors import ModelError
 from glottis.features.kaldi_fbank import KaldiFbank, KaldiFbankConfig
 from glottis.models._interface import require_wave
 from glottis.models.parts.adapters import add_lora, lora_dropouts, require_gradients
@@ -36,6 +36,7 @@ C = TypeVar("C", bound=Config)
 
 _LEAST_VARIANCE = 1e-7  # added by the published feature extractors
 _NUM_MELS = 80
+_ADAPTERS = OnlyWith("trainable=lora", lambda o: o["trainable"] == "lora")
 
 
 class BackboneConfig(Config):
@@ -57,13 +58,13 @@ class BackboneConfig(Config):
     """mean 0 and variance 1 for each clip (W2V-BERT: each mel bin); null: as published"""
     trainable: Literal["frozen", "lora", "full"] = "frozen"
     """what is trained of the network"""
-    lora_rank: int = Field(8, ge=1)
+    lora_rank: Annotated[int, _ADAPTERS] = Field(8, ge=1)
     """rank of the adapters"""
-    lora_alpha: float = Field(16.0, gt=0)
+    lora_alpha: Annotated[float, _ADAPTERS] = Field(16.0, gt=0)
     """the adapters' output is multiplied by this over their rank"""
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_dropout: Annotated[float, _ADAPTERS] = Field(0.0, ge=0, lt=1)
     """dropout on the input of the adapters"""
-    lora_targets: tuple[str, ...] = ()
+    lora_targets: Annotated[tuple[str, ...], _ADAPTERS] = ()
     """last names of the adapted linear layers; empty: two that work in this family"""
 
 
@@ -151,7 +152,6 @@ class Backbone(nn.Module):
             self.convolutions = list(
                 zip(architecture["conv_kernel"], architecture["conv_stride"], strict=True)
             )
-        _require_effect(config)
         targets, rank = config.lora_targets or KINDS[config.kind].adapted, config.lora_rank
         alpha, dropout = config.lora_alpha, config.lora_dropout
         if self.trainable == "frozen":
@@ -239,19 +239,6 @@ def with_backbone(config: C, backbone: Backbone) -> C:
 def frozen_names(network: nn.Module) -> tuple[str, ...]:
     """The parameters that do not ask for a gradient."""
     return tuple(name for name, p in network.named_parameters() if not p.requires_grad)
-
-
-def _require_effect(config: BackboneConfig) -> None:
-    """Raise `ConfigError` for options of adapters where there are none."""
-    fields = [name for name in type(config).__pydantic_fields__ if name.startswith("lora_")]
-    default = type(config)()
-    idle = [name for name in fields if getattr(config, name) != getattr(default, name)]
-    if config.trainable != "lora" and idle:
-        raise ConfigError(
-            f"{', '.join(idle)} do nothing with trainable '{config.trainable}'",
-            why="only 'lora' has adapters",
-            fix="set encoder.trainable=lora, or remove them",
-        )
 
 
 def _resolved(config: BackboneConfig, source: Source) -> BackboneConfig:
