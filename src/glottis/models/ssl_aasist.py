@@ -2,8 +2,9 @@
 
 Tak, Todisco, Wang, Jung, Yamagishi and Evans, "Automatic speaker verification spoofing and deepfake
 detection using wav2vec 2.0 and data augmentation", Odyssey 2022 (arXiv 2202.12233).  There the
-network is wav2vec 2.0 XLS-R with 300 million parameters, its last layer, trained as a whole
-(``encoder: {weights: facebook/wav2vec2-xls-r-300m, layers: last, trainable: full}``).
+network is wav2vec 2.0 XLS-R with 300 million parameters, its last layer, trained as a whole, and it
+hears the wave as it is, not at variance 1 as XLS-R was trained (``encoder: {weights:
+facebook/wav2vec2-xls-r-300m, layers: last, trainable: full, normalise: false}``).
 
 The frames become 128 values; the map of 128 x T is pooled 3 x 3; six blocks as in AASIST, without
 its pools, make C channels.  Nodes are weighted sums, over frames and over bands, with the weights
