@@ -191,7 +191,7 @@ def test_a_teacher_that_does_not_fit_is_refused(
         made(distillation__teacher=str(spoof_teacher))
     with pytest.raises(ConfigError, match="another voice"):
         made(augment=[{"name": "speed", "as_new_speakers": True}])
-    with pytest.raises(ConfigError, match="no classes"):
+    with pytest.raises(ConfigError, match="does not give them"):
         made(
             distillation__kind="kl",
             loss={"name": "prototypical"},

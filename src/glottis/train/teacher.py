@@ -1,14 +1,16 @@
 """The teacher of a distillation: its outputs on every training clip, computed once and kept.
 
 The teacher hears each clip whole and clean, at its own window; the student hears crops with noise.
-The outputs are a function of the teacher's weights, the clips and the window: they are stored under
-a name that is the hash of these, and found again by the next run.
+The outputs are a function of the teacher's card (weights, front end, options) and the clips: they
+are stored under a name that is the hash of these and of where the samples are read, and found again
+by the next run.  Samples that change in place are not noticed.
 Shapes: N clips, D embedding, K classes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -80,8 +82,8 @@ class Teacher:
             )
         if kind == "kl" and student.task == "speaker" and not hasattr(head, "scores"):
             raise ConfigError(
-                "distillation.kind=kl compares class probabilities; this loss has no classes",
-                fix="take a loss of the softmax family, or kind cosine or relational",
+                "distillation.kind=kl compares class probabilities; this loss does not give them",
+                fix=f"take {', '.join(_with_scores())}, or kind cosine or relational",
             )
 
     def imitation(self, corpus: Corpus, run_folder: Path, device: torch.device) -> Imitation:
@@ -103,8 +105,11 @@ class Teacher:
         return Imitation(self.config, embeddings, logits)
 
     def _key(self, corpus: Corpus) -> str:
-        said = [self.card["weights_sha256"], *map(str, corpus.train.column("utterance"))]
+        card = {k: v for k, v in self.card.items() if k not in ("extra", "glottis")}
+        samples = corpus.root.resolve() if corpus.store is None else corpus.store.path.resolve()
+        said = [json.dumps(card, sort_keys=True), str(samples)]
         said += [f"{name}={corpus.hashes.get(name)}" for name in ("manifest", "train")]
+        said += map(str, corpus.train.column("utterance"))
         return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
 
     def _compute(self, corpus: Corpus, path: Path, device: torch.device) -> None:
@@ -123,6 +128,11 @@ class Teacher:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             safetensors.torch.save_file({"outputs": torch.from_numpy(outputs)}, temporary)
+
+
+def _with_scores() -> list[str]:
+    """The speaker losses that can say class probabilities."""
+    return [entry.name for entry in LOSSES if hasattr(entry.target, "scores")]
 
 
 def _require_same_clips(augmenter: Augmenter | None) -> None:
@@ -156,6 +166,9 @@ def _head(folder: Path, embedding_size: int, label_map: list[str]) -> Any:
         )
     head = build_loss(LOSSES.config(**read_tree(recipe)["loss"]), embedding_size, len(label_map))
     if not hasattr(head, "scores"):
-        raise ConfigError("the teacher's loss has no classes", fix="take another kind")
+        raise ConfigError(
+            "the teacher's loss does not give class probabilities",
+            fix=f"take a teacher of {', '.join(_with_scores())}, or kind cosine or relational",
+        )
     head.load_state_dict(state["head"])
     return head.requires_grad_(False).eval()
