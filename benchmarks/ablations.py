@@ -34,6 +34,7 @@ from glottis.score.clips import open_clips
 from glottis.score.metrics import EER_METRIC
 from glottis.score.voices import Voices, clip_voices
 from glottis.train import load_recipe, train_recipe
+from record_run import processor
 
 ROOT = Path(__file__).parent.parent
 SPEECH = Path(os.environ.get("GLOTTIS_SHARED", "../shared")) / "speech"
@@ -164,9 +165,9 @@ def run(
     eer = done.result.to_dict()["metrics"]["eer"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
-        "folder": str(folder),
+        "folder": folder.name,
         "run_id": finished["run_id"],
-        "overrides": overrides,
+        "overrides": [word for word in overrides if not word.startswith("init=")],
         "steps": finished["steps"],
         "epochs": finished["epochs"],
         "train_seconds": finished["seconds"],
@@ -201,7 +202,13 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     logging.getLogger("glottis").setLevel(logging.WARNING)
     name, experiment = arguments.experiment, EXPERIMENTS[arguments.experiment]
-    result: dict[str, Any] = {"experiment": name, "list": experiment.evaluate[1].split("/")[-1]}
+    words = [name, f"--seeds {arguments.seeds}", *arguments.overrides]
+    result: dict[str, Any] = {
+        "date": time.strftime("%Y-%m-%d"),
+        "command": f"python benchmarks/ablations.py {' '.join(words)}",
+        "machine": {"processor": processor(), "cores": os.cpu_count(), "gpu": None},
+        "list": experiment.evaluate[1].split("/")[-1],
+    }
     variants: dict[str, dict[str, Any]] = {variant: {} for variant in experiment.variants}
     for seed in map(int, arguments.seeds.split(",")):
         first: Evaluated | None = None
