@@ -21,12 +21,12 @@ CONTRACT = {
     "prepare": "CORPUS SRC DST KEY=VALUE --dev --json --seed --test",
     "pack": "MANIFEST DST --budget --codec --json --root --sample-rate --workers",
     "train": "RECIPE KEY=VALUE --json --out --resume",
-    "evaluate": "CHECKPOINT --by --combine --device --json --manifest --out --pattern --protocol "
-    "--root --scores --store --trials",
+    "evaluate": "CHECKPOINT --by --combine --device --dim --json --manifest --out --pattern "
+    "--protocol --root --scores --store --trials",
     "score-metrics": "SCORES --allow-extra --asv --calibrated --dev --dev-key --fuse --json "
     "--key --layout --speakers --subset --weights",
     "embed": "CHECKPOINT FILES --dim --json --out",
-    "verify": "CHECKPOINT A B --json",
+    "verify": "CHECKPOINT A B --dim --json",
     "detect": "CHECKPOINT FILES --json",
     "models": "NAME --init --json --task",
     "losses": "NAME --json",

@@ -20,7 +20,7 @@ RATE = 1000
 class FakeSpeaker(nn.Module):
     """Four moments of the waveform; remembers the shapes it saw."""
 
-    sample_rate, min_samples, embedding_size = RATE, 50, 4
+    sample_rate, min_samples, embedding_size, dims = RATE, 50, 4, (4,)
     window = Window()
     device = torch.device("cpu")
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glottis.data import EvaluationTrials
-from glottis.errors import DataError, ResultError
+from glottis.errors import ConfigError, DataError, ResultError
 from glottis.score.cosine import cosine_scores, score_pairs, score_trials
 from glottis.score.embeddings import Embeddings, unit_length
 
@@ -83,12 +83,22 @@ def test_a_mean_of_another_size_is_refused() -> None:
 
 def test_prefix_is_sliced_and_normalised() -> None:
     embeddings = some_embeddings()
-    short = embeddings.dim(3)
+    short = embeddings.cut(3)
     assert short.matrix.shape == (6, 3)
     assert np.linalg.norm(short.matrix, axis=1) == pytest.approx(np.ones(6), abs=1e-6)
     assert slow_cosine(short.matrix[0], embeddings.matrix[0][:3]) == pytest.approx(1.0, abs=1e-6)
+    assert short.dims == (3,)
     with pytest.raises(ResultError, match="dimension 9"):
-        embeddings.dim(9)
+        embeddings.cut(9)
+
+
+def test_only_sizes_that_were_trained_have_embeddings() -> None:
+    whole = some_embeddings()
+    with pytest.raises(ConfigError, match="dim=3 was not trained"):
+        whole.dim(3)
+    trained = Embeddings(whole.utterances, whole.matrix, {"dims": [2, 4, whole.matrix.shape[1]]})
+    assert np.array_equal(trained.dim(4).matrix, whole.cut(4).matrix)
+    assert trained.dim(4).dims == (2, 4)
 
 
 def test_take_follows_the_order_that_was_asked_for() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from glottis.errors import ConfigError, DataError, TrainingStopped
+from glottis.errors import ConfigError, DataError, ModelError, TrainingStopped
 from glottis.report.history import read_metrics
 from glottis.train import distributed, train_recipe
 from glottis.train.assemble import assemble
-from glottis.train.engine import Trainer
+from glottis.train.engine import State, Trainer
 from helpers.tones import recipe, speaker_tree, spoof_tree, write_corpus
 from helpers.training import one_step, trainer
 
@@ -52,6 +52,13 @@ def test_the_loss_head_is_trained_with_the_embedder(tones: Path, tmp_path: Path)
     still = [k for k, v in made.task.named_parameters() if torch.equal(v, before[k])]
     assert still == []
     assert any(name.startswith("head.") for name in before)
+
+
+def test_a_parameter_that_no_gradient_reaches_stops_the_run(tones: Path, tmp_path: Path) -> None:
+    made = trainer(tones, tmp_path)
+    made.task.embedder.network.forgotten = torch.nn.Linear(3, 2)
+    with pytest.raises(ModelError, match=r"O2.*no gradient reaches 2 .*forgotten\.weight"):
+        made.train(State())
 
 
 def test_frozen_parts_stay_in_eval_and_do_not_move(tones: Path, tmp_path: Path) -> None:

@@ -20,7 +20,12 @@ def embed(
     out: Path = typer.Option(
         ..., "--out", metavar="FILE", help="Parquet file: utterance, embedding (unit length)."
     ),
-    dim: int = typer.Option(None, "--dim", help="Only the first values, unit length again."),
+    dim: str = typer.Option(
+        None,
+        "--dim",
+        metavar="N,N|all",
+        help="Sizes of the embedding, one file each if several (emb.64.parquet).",
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Audio files into embeddings of unit length.
@@ -31,10 +36,15 @@ def embed(
 
     require_writable(out)
     once = list(dict.fromkeys(files))
-    embeddings = embed_files(checkpoint, once, dim, Bar("embedding", "files"))
-    embeddings.save(out)
-    rows, size = embeddings.matrix.shape
+    made = embed_files(checkpoint, once, dim, Bar("embedding", "files"))
+    written = []
+    for embeddings in made:
+        rows, size = embeddings.matrix.shape
+        path = out if len(made) == 1 else out.with_name(f"{out.stem}.{size}{out.suffix}")
+        embeddings.save(path)
+        written.append({"out": str(path), "files": rows, "dim": size})
     if as_json:
-        print_json({"out": str(out), "files": rows, "dim": size})
-    else:
-        typer.echo(f"{rows} embeddings of {size} values -> {out}")
+        print_json(written[0] if len(written) == 1 else written)
+        return
+    for one in written:
+        typer.echo(f"{one['files']} embeddings of {one['dim']} values -> {one['out']}")

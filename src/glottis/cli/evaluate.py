@@ -50,6 +50,12 @@ def evaluate(
     by: list[str] = typer.Option(
         ["source", "channel"], "--by", metavar="COLUMN", help="Manifest column to make a table by."
     ),
+    dim: str = typer.Option(
+        None,
+        "--dim",
+        metavar="N,N|all",
+        help="Sizes of a Matryoshka embedding; the result is that of the largest.",
+    ),
     scores: Path = typer.Option(None, "--scores", metavar="FILE", help="Write the scores here."),
     out: Path = typer.Option(
         None, "--out", metavar="DIR", help="Folder for result.json, result.md, det.png, scores.png."
@@ -82,6 +88,7 @@ def evaluate(
         trials=trials,
         protocol=protocol,
         combine=_combination(combine),
+        dims=dim,
         conditions=by,
         device=chosen,
         progress=Bar("embedding"),

@@ -18,6 +18,9 @@ def verify(
     ),
     first: Path = typer.Argument(..., metavar="A", help="An audio file."),
     second: Path = typer.Argument(..., metavar="B", help="Another audio file."),
+    dim: str = typer.Option(
+        None, "--dim", metavar="N,N|all", help="Sizes of the embedding; default: the whole."
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Do two files hold the same voice?
@@ -26,7 +29,7 @@ def verify(
     """
     from glottis.score.answer import verify_files
 
-    answer = verify_files(checkpoint, first, second)
+    answer = verify_files(checkpoint, first, second, dim)
     if as_json:
         print_json(answer.to_dict())
         return

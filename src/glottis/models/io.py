@@ -51,6 +51,7 @@ def save_model(
         "classifier": model.classifier_kind,
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
+        "dims": list(model.dims),
         "min_samples": model.min_samples,
         "parameters": model.num_parameters,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
@@ -79,6 +80,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Speake
     kind = card.get("classifier", "linear")  # cards of earlier versions do not say
     model = build_model(config, features, seed=0, classifier=kind)  # weights are replaced below
     load_weights(model, state)
+    model.dims = tuple(card.get("dims") or model.dims)
     return model.to(device).eval()
 
 

@@ -29,6 +29,7 @@ from glottis.models._interface import SpoofOutput, require_wave
 from glottis.models._registry import MODELS
 from glottis.models.inference import Window, infer
 from glottis.models.parts.classifier import CosineClassifier, Kind
+from glottis.models.sizes import require_trained
 
 _FILES_AT_ONCE = 64  # decoded together by `embed`, so that equal lengths can share a batch
 
@@ -38,7 +39,8 @@ class Model(nn.Module):
 
     Attributes: ``network``, ``frontend`` (None for a waveform network), ``name``, ``task``,
     ``config``, ``features_config``, ``sample_rate``, ``embedding_size``, ``min_samples``,
-    ``window`` (what it hears of an utterance at test time), ``classifier_kind`` (of `build_model`).
+    ``window`` (what it hears of an utterance at test time), ``classifier_kind`` (of `build_model`),
+    ``dims`` (the sizes that its first values were trained to have, growing; the last is the whole).
     """
 
     classifier_kind: Kind = "linear"
@@ -58,6 +60,7 @@ class Model(nn.Module):
         self.name = str(to_tree(config)["name"])
         self.task: str = network.task
         self.embedding_size: int = network.embedding_size
+        self.dims: tuple[int, ...] = (network.embedding_size,)
         self.sample_rate: int = network.sample_rate if frontend is None else frontend.sample_rate
         self.min_samples: int = (
             network.min_samples if frontend is None else _samples_for(frontend, network.min_frames)
@@ -101,11 +104,9 @@ class SpeakerModel(Model):
     def embed(self, paths: Sequence[str | Path], dim: int | None = None) -> Tensor:
         """(N, D) float32 embeddings of unit length, on the CPU, one row per file.
 
-        dim: only the first ``dim`` values, then unit length (for Matryoshka embeddings).
+        dim: only the first ``dim`` values, then unit length; one of ``dims``.
         """
-        size = self.embedding_size if dim is None else dim
-        if not 1 <= size <= self.embedding_size:
-            raise ConfigError(f"dim={dim}, but an embedding has {self.embedding_size} values")
+        size = self.embedding_size if dim is None else require_trained(dim, self.dims)
         result = torch.empty(len(paths), size)
         for start in range(0, len(paths), _FILES_AT_ONCE):
             some = paths[start : start + _FILES_AT_ONCE]
@@ -119,9 +120,9 @@ class SpeakerModel(Model):
                 result[rows] = output[:, :size].float().cpu()
         return nn.functional.normalize(result, dim=1)
 
-    def verify(self, first: str | Path, second: str | Path) -> Verification:
+    def verify(self, first: str | Path, second: str | Path, dim: int | None = None) -> Verification:
         """Compare two files: the cosine of their embeddings; see `Verification`."""
-        a, b = self.embed([first, second])
+        a, b = self.embed([first, second], dim)
         return Verification(score=float(a @ b))
 
 

@@ -9,16 +9,18 @@ the checkpoint; a model without it (imported weights) gives scores and no decisi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from glottis import audio
 from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
+from glottis.models.sizes import chosen_sizes
 from glottis.score.embed import Embeddings
 from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
 
@@ -32,11 +34,25 @@ SHORT_SECONDS = 1.5  # below this a voice is hard to tell from one clip
 
 
 @dataclass(frozen=True)
+class Compared:
+    """Two embeddings of one size.
+
+    dim: values that are compared.  score: cosine.  threshold: at the development EER of that size,
+    or None.  decision: "same", "different" or None.
+    """
+
+    dim: int
+    score: float
+    threshold: float | None
+    decision: str | None
+
+
+@dataclass(frozen=True)
 class Verification:
     """Whether two files hold the same voice.
 
-    score: cosine.  threshold: at the development EER, or None.  decision: "same", "different" or
-    None.  notes: what to know about the recordings.
+    score, threshold, decision: of the largest of ``sizes`` (see `Compared`).  notes: what to know
+    about the recordings.
     """
 
     first: str
@@ -46,6 +62,7 @@ class Verification:
     decision: str | None
     development: str
     notes: tuple[str, ...]
+    sizes: tuple[Compared, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -53,11 +70,15 @@ class Verification:
 
     def text(self) -> str:
         """Lines for people."""
-        lines = [f"score {self.score:.4f} (cosine)"]
+        lines = []
+        for one in self.sizes:
+            of = f", first {one.dim} values" if len(self.sizes) > 1 else ""
+            lines.append(f"score {one.score:.4f} (cosine{of})")
+            if one.threshold is not None:
+                lines.append(f"decision: {one.decision} voice (threshold {one.threshold:.4f})")
         if self.threshold is None:
             lines.append("no decision: this model has no threshold from development trials")
         else:
-            lines.append(f"decision: {self.decision} voice (threshold {self.threshold:.4f})")
             lines.append(f"threshold from: {self.development}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
@@ -91,21 +112,31 @@ def resolve_checkpoint(path: Path) -> Path:
     )
 
 
-def verify_files(checkpoint: Path, first: Path, second: Path) -> Verification:
-    """Compare two audio files."""
-    model, threshold, development = _load(checkpoint, "speaker")
+def verify_files(
+    checkpoint: Path, first: Path, second: Path, dims: str | None = None
+) -> Verification:
+    """Compare two audio files, with every size that ``dims`` asks for ("64,128", "all")."""
+    model, thresholds, development = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
+    sizes = chosen_sizes(dims, model.dims)
     notes = [*_judgeable(first), *_judgeable(second)]
-    a, b = model.embed([first, second])
-    score = float(a @ b)
+    both = model.embed([first, second])
+    compared = []
+    for size in sizes:
+        a, b = torch.nn.functional.normalize(both[:, :size], dim=1)
+        score, limit = float(a @ b), thresholds.get(size)
+        decision = _decide(score, limit, "same", "different")
+        compared.append(Compared(size, score, limit, decision))
+    largest = compared[-1]
     return Verification(
         first=str(first),
         second=str(second),
-        score=score,
-        threshold=threshold,
-        decision=_decide(score, threshold, "same", "different"),
+        score=largest.score,
+        threshold=largest.threshold,
+        decision=largest.decision,
         development=development,
         notes=tuple(notes),
+        sizes=tuple(compared),
     )
 
 
@@ -113,8 +144,9 @@ def detect_files(
     checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
 ) -> list[Detection]:
     """Judge each audio file; one that cannot be judged is an `AudioError`, and nothing is said."""
-    model, threshold, development = _load(checkpoint, "spoof")
+    model, thresholds, development = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
+    threshold = thresholds.get(model.embedding_size)
     meaning = (
         f"threshold from: {development}"
         if threshold is not None
@@ -143,11 +175,11 @@ def detect_files(
 def embed_files(
     checkpoint: Path,
     files: Sequence[Path],
-    dim: int | None = None,
+    dims: str | None = None,
     progress: Progress | None = None,
-) -> Embeddings:
-    """Unit-length embeddings of audio files, keyed by their paths; what is odd about a file is
-    logged."""
+) -> list[Embeddings]:
+    """Unit-length embeddings of audio files, keyed by their paths, in every size that ``dims`` asks
+    for ("64,128", "all"); what is odd about a file is logged."""
     for path in files:
         if any("\ud800" <= letter <= "\udfff" for letter in str(path)):  # bytes that are no text
             raise DataError(
@@ -157,18 +189,26 @@ def embed_files(
             )
     model, _, _ = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
+    card = read_card(resolve_checkpoint(checkpoint))
+    sizes = chosen_sizes(dims, model.dims)
+    about = {"model": card["name"], "weights_sha256": card["weights_sha256"]}
     parts = []
     for start in range(0, len(files), FILES_AT_ONCE):
         some = list(files[start : start + FILES_AT_ONCE])
         for note in (note for path in some for note in _judgeable(path)):
             _log.warning("%s", note)
-        parts.append(model.embed(some, dim=dim).numpy().astype(np.float32))
+        parts.append(model.embed(some).numpy().astype(np.float32))
         if progress is not None:
             progress(start + len(some), len(files))
-    return Embeddings([str(path) for path in files], np.concatenate(parts))
+    names = [str(path) for path in files]
+    whole = Embeddings(names, np.concatenate(parts), {**about, "dims": list(model.dims)})
+    return [whole if size == model.embedding_size else whole.dim(size) for size in sizes]
 
 
-def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float | None, str]:
+def _load(
+    checkpoint: Path, task: str
+) -> tuple[SpeakerModel | SpoofModel, Mapping[int, float], str]:
+    """The model, its thresholds by size of the embedding, and what they were measured on."""
     folder = resolve_checkpoint(checkpoint)
     model, card = load_model(folder), read_card(folder)
     if model.task != task:
@@ -178,13 +218,16 @@ def _load(checkpoint: Path, task: str) -> tuple[SpeakerModel | SpoofModel, float
             fix=f"use 'glottis {verb}' for this model",
         )
     development = card["extra"].get("development") or {}
-    threshold = development.get("threshold")
+    found = development.get("thresholds") or {}
+    thresholds = {int(size): value for size, value in found.items()}
+    if development.get("threshold") is not None:
+        thresholds[model.embedding_size] = development["threshold"]
     text = development.get("text", "unknown development data")
     data = card["extra"].get("data") or {}
     sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
     if set(sources) == {SYNTHETIC_SOURCE}:
         text = f"{text}; {SYNTHETIC}"
-    return model, threshold, text
+    return model, thresholds, text
 
 
 def _decide(score: float, threshold: float | None, above: str, below: str) -> str | None:

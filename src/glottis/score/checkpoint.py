@@ -30,10 +30,12 @@ from glottis.data import (
 from glottis.errors import ConfigError, DataError
 from glottis.models import Window, load_model, read_card
 from glottis.models.ensemble import Combine, combine_embeddings, require_one_scale
+from glottis.models.sizes import chosen_sizes
 from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
 from glottis.score.clips import Clips
 from glottis.score.cosine import score_trials
+from glottis.score.dimensions import dimension_cells
 from glottis.score.embed import Embeddings, Extraction, detect_clips, embed_clips
 from glottis.score.evaluate import evaluate_speaker, evaluate_spoof
 from glottis.score.parts import Resampled
@@ -67,6 +69,7 @@ def evaluate_checkpoint(
     clips: Clips,
     *,
     combine: Combine = "concat",
+    dims: str | None = None,
     trials: Path | None = None,
     protocol: Path | None = None,
     conditions: Sequence[str] = ("source",),
@@ -78,6 +81,8 @@ def evaluate_checkpoint(
     """EER, costs and tables of a model, or of several as one, on a trial list or a protocol.
 
     combine: how the embeddings of several speaker models become one.
+    dims: sizes of a Matryoshka embedding ("64,128", "all"): the result is that of the largest, with
+    a table of all of them beside the whole embedding.
     conditions: columns of the manifest to make a table by.
     progress: called with (clips done, all clips).
     """
@@ -87,6 +92,7 @@ def evaluate_checkpoint(
     task = _task(folders, cards)
     _require_combination(combine, task, len(folders))
     require_one_scale([str(card.get("classifier", "linear")) for card in cards])
+    _require_sizes(dims, task, cards)
     wanted = {"speaker": trials, "spoof": protocol}[task]
     if wanted is None or (trials is None) == (protocol is None):
         option = {"speaker": "--trials", "spoof": "--protocol"}[task]
@@ -115,8 +121,15 @@ def evaluate_checkpoint(
     how = replace(how or Resampled(), run_id=" + ".join(runs) or None)
     result: Result
     if isinstance(given, Trials):
-        scores = score_trials(_joined(outputs, combine), given)
+        joined = _joined(outputs, combine)
+        sizes = chosen_sizes(dims, joined.dims)
+        cut = joined if sizes[-1] == joined.dims[-1] else joined.dim(sizes[-1])
+        scores = score_trials(cut, given)
         result = evaluate_speaker(scores, given, known.speakers, known.tables, how=how)
+        if sizes != joined.dims[-1:]:
+            cells = dimension_cells(joined, given, known.speakers, sizes, how)
+            note = f"embeddings of {sizes[-1]} of {joined.dims[-1]} values"
+            result = replace(result, cells=(*cells, *result.cells), notes=(note, *result.notes))
         positive = given.target
     else:
         scores = np.stack(outputs).mean(axis=0, dtype=np.float64).astype(np.float32)
@@ -124,8 +137,8 @@ def evaluate_checkpoint(
         positive = given.bonafide
     notes = [SYNTHETIC] if known.synthetic else []
     if len(folders) > 1:
-        joined = f"embeddings joined by {combine}" if task == "speaker" else "mean of the scores"
-        notes.append(f"ensemble of {len(folders)} models ({joined}): {', '.join(map(str, paths))}")
+        means = f"embeddings joined by {combine}" if task == "speaker" else "mean of the scores"
+        notes.append(f"ensemble of {len(folders)} models ({means}): {', '.join(map(str, paths))}")
         notes += _other_manifests(cards, clips.manifest)
     notes += [DEVELOPMENT_NOTE] if selected else []
     notes += _remarks(clips, isinstance(given, Trials), conditions)
@@ -154,6 +167,20 @@ def _require_combination(combine: Combine, task: str, count: int) -> None:
             why="a choice without an effect is not the one that was meant",
             fix="leave --combine out",
         )
+
+
+def _require_sizes(dims: str | None, task: str, cards: Sequence[Mapping[str, Any]]) -> None:
+    """Sizes are those of one speaker model; a size that was not trained is refused here."""
+    if dims is None:
+        return
+    if task == "spoof" or len(cards) > 1:
+        raise ConfigError(
+            f"--dim with {'several models' if len(cards) > 1 else 'a countermeasure'}",
+            why="only the embedding of one speaker model has sizes that were trained",
+            fix="leave --dim out",
+        )
+    card = cards[0]
+    chosen_sizes(dims, card.get("dims") or [card["embedding_size"]])
 
 
 def _hashes(card: Mapping[str, Any]) -> Mapping[str, Any]:

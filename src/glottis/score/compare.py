@@ -8,7 +8,7 @@ the systems apart and neither may be called better.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,11 @@ from glottis.score.voices import Voices
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two systems on the same trials; difference = b - a.
+    """One metric of two systems on the same trials; difference = b - a, ratio = b / a.
 
     low, high: 95 % interval of the difference; None where no interval can be given.
+    ratio: None where a is 0; ratio_low, ratio_high: its interval from the same draws, None too
+    where a draw has no ratio.
     """
 
     metric: str
@@ -35,6 +37,9 @@ class Comparison:
     low: float | None
     high: float | None
     method: str
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -82,21 +87,33 @@ def compare(
     resampling = resampling_for(trials[0], voices)
     if resampling is None:
         method = "only n: fewer than 5 voices"
-        return {n: Comparison(n, a, b, b - a, None, None, method) for n, (a, b) in values.items()}
+        return {n: _without(n, a, b, method) for n, (a, b) in values.items()}
     corners = [one.corners() for one in trials]
     rng = generator(seed, "compare")
     wanted = draws_for(np.size(scores_a)) if draws is None else draws
-    rows: list[list[float]] = []
+    rows: list[list[tuple[float, float]]] = []
     for weights in usable_draws(resampling, wanted, rng):
         first, second = (Sample(one, weights) for one in corners)
-        rows.append([m.value(second) - m.value(first) for m in metrics.values()])
+        rows.append([(m.value(first), m.value(second)) for m in metrics.values()])
     method = f"paired {resampling.method}, {len(rows)} draws"
     results = {}
-    for (name, (a, b)), drawn in zip(values.items(), np.array(rows).T, strict=True):
+    for index, (name, (a, b)) in enumerate(values.items()):
         doubt = metrics[name].doubt(trials[0])
         if doubt:
-            results[name] = Comparison(name, a, b, b - a, None, None, f"no interval: {doubt}")
+            results[name] = _without(name, a, b, f"no interval: {doubt}")
             continue
-        ends = interval_ends(b - a, drawn, resampling.units)
-        results[name] = Comparison(name, a, b, b - a, *ends, method)
+        drawn_a, drawn_b = np.array([row[index] for row in rows]).T
+        ends = interval_ends(b - a, drawn_b - drawn_a, resampling.units)
+        ratio: tuple[float | None, float | None] = (None, None)
+        if a > 0 and np.all(drawn_a > 0):
+            ratio = interval_ends(b / a, drawn_b / drawn_a, resampling.units)
+        found = _without(name, a, b, method)
+        results[name] = replace(
+            found, low=ends[0], high=ends[1], ratio_low=ratio[0], ratio_high=ratio[1]
+        )
     return results
+
+
+def _without(name: str, a: float, b: float, method: str) -> Comparison:
+    """The values without an interval."""
+    return Comparison(name, a, b, b - a, None, None, method, b / a if a > 0 else None)

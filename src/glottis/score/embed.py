@@ -55,7 +55,8 @@ def embed_clips(
     source: clip i is ``utterances[i]``, at the model's rate.
     """
     matrix = _collect(model, utterances, source, how or Extraction(), model.embedding_size, _whole)
-    return Embeddings([str(name) for name in utterances], matrix)
+    about = {"dims": list(model.dims)}
+    return Embeddings([str(name) for name in utterances], matrix, about)
 
 
 def detect_clips(

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from glottis.errors import DataError, ResultError
 from glottis.files import atomic_path
+from glottis.models.sizes import require_trained, up_to
 from glottis.score._checks import Names, listed
 from glottis.version import __version__
 
@@ -29,7 +30,8 @@ class Embeddings:
     """N utterances with one vector each.
 
     utterances: (N,) distinct ids.  matrix: (N, D) float32, as the network gives it (any length).
-    about: plain data that travels with the file (model, weights hash, window).
+    about: plain data that travels with the file: ``dims`` (the sizes that were trained, growing),
+    ``model``, ``weights_sha256``.
     """
 
     utterances: Names
@@ -88,13 +90,25 @@ class Embeddings:
         """The embeddings of these utterances, in this order."""
         return Embeddings(list(utterances), self.matrix[self.rows(utterances)], self.about)
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """The sizes that `dim` gives; the last is the whole."""
+        return tuple(self.about.get("dims") or (self.matrix.shape[1],))
+
     def dim(self, size: int) -> Embeddings:
-        """The first ``size`` values, at unit length again (Matryoshka embeddings)."""
+        """The first ``size`` values, at unit length; one of ``dims`` (a Matryoshka training)."""
+        return self.cut(require_trained(size, self.dims))
+
+    def cut(self, size: int) -> Embeddings:
+        """The first ``size`` values at unit length, whether they were trained for it or not."""
         full = self.matrix.shape[1]
         if not 1 <= size <= full:
             raise ResultError(f"dimension {size} of embeddings with {full} values")
         part = unit_length(self.matrix[:, :size], self.utterances)
-        return Embeddings(self.utterances, part, {**self.about, "dim": size})
+        left = up_to(size, self.dims)
+        return Embeddings(
+            self.utterances, part, {**self.about, "dims": left if size in left else [size]}
+        )
 
     def save(self, path: str | Path) -> None:
         """Write as Parquet (columns ``utterance``, ``embedding``), whole or not at all."""

@@ -26,6 +26,7 @@ LABELS = {
     "min_tdcf_2021": "min t-DCF (2021)",
     "min_a_dcf": "min a-DCF",
     "min_a_dcf_library": "min a-DCF (library default)",
+    "eer_ratio": "EER over the whole's",
     "sasv_eer": "SASV-EER",
     "sv_eer": "SV-EER",
     "spf_eer": "SPF-EER",

@@ -193,6 +193,7 @@ def _task(
         torch.manual_seed(key)
         head: Any = _head(recipe, model, len(label_map))
         head.to(device)
+    model.dims = tuple(getattr(head, "dims", model.dims))
     task = Task(model, head, label_map, recipe.seed, augmenter)
     task.distribute()
     return task

@@ -125,6 +125,7 @@ class Trainer:
         progress = Progress(state.step, phase.steps, phase.steps_per_epoch)
         batches = self.loader.batches(state.step, phase.steps)
         self.task.train()
+        first = state.step + 1
         began = time.monotonic() - state.seconds
         try:
             while state.step < phase.steps and not self._patience_lost(state):
@@ -142,6 +143,8 @@ class Trainer:
                     clip_norm=phase.clip_norm,
                 )
                 state.step += 1
+                if state.step == first:
+                    self.task.require_gradients()
                 window.add(stats, batch)
                 last = state.step == phase.steps
                 evaluates = state.step % phase.evaluate_every == 0 or last
@@ -211,7 +214,11 @@ class Trainer:
         self.run.log(state.step, record)
         if self.run.primary:
             self.trackers.log(state.step, record)
-            shown = "  ".join(_shown(name, value) for name, value in result.values.items())
+            shown = "  ".join(
+                _shown(name, value)
+                for name, value in result.values.items()
+                if name.count("/") == 1 or name.endswith("/eer")  # of each size one number
+            )
             progress.message(f"step {state.step}: {shown}{'  (best so far)' if best else ''}")
         for guard in self.guards:
             guard.after_eval(state.step, result.values)

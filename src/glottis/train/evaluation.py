@@ -116,9 +116,28 @@ class SpeakerSelection:
                 ).matrix
             ),
         )
-        scores = score_trials(Embeddings(keys, matrix), self.trials)
-        result = evaluate_speaker(scores, self.trials, self.speakers, how=Resampled(draws=DRAWS))
-        return _with_seen(_evaluation(result, self.trials.source), self.seen, task)
+        how, dims = Resampled(draws=DRAWS), task.embedder.dims
+        embeddings = Embeddings(keys, matrix, {"dims": list(dims)})
+        result = evaluate_speaker(
+            score_trials(embeddings, self.trials), self.trials, self.speakers, how=how
+        )
+        found = _evaluation(result, self.trials.source)
+        if len(dims) > 1:
+            found = self._with_sizes(found, embeddings, how)
+        return _with_seen(found, self.seen, task)
+
+    def _with_sizes(self, found: Evaluation, embeddings: Embeddings, how: Resampled) -> Evaluation:
+        """Every size of a Matryoshka embedding; the whole one selects."""
+        values, thresholds = dict(found.values), {}
+        for size in embeddings.dims:
+            scores = score_trials(embeddings.dim(size), self.trials)
+            one = evaluate_speaker(scores, self.trials, self.speakers, how=how)
+            thresholds[str(size)] = one.thresholds["eer"]
+            measured = _evaluation(one, self.trials.source).values
+            values |= {f"dev/{size}/{name[4:]}": value for name, value in measured.items()}
+            if found.values["dev/eer"] > 0:
+                values[f"dev/{size}/ratio"] = one.eer / found.values["dev/eer"]
+        return Evaluation(values, found.selects, {**found.card, "thresholds": thresholds})
 
 
 class SpoofSelection:

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from glottis.audio.pcm import FULL_SCALE
 from glottis.augment import Augmenter
 from glottis.data.batch import Part
+from glottis.errors import ModelError
 from glottis.losses import LossOutput
 from glottis.models import Reconstructed, SpeakerModel, SpoofModel, SpoofOutput
 from glottis.rng import generator
@@ -109,6 +110,19 @@ class Task(nn.Module):
         """Loss and detached statistics of a part, through DDP if there is a group."""
         module = self._replica[0] if self._replica else self
         return Objective(*module(part, precision))
+
+    def require_gradients(self) -> None:
+        """After a step: every trainable parameter was reached by it (rule O2)."""
+        dead = [n for n, p in self.named_parameters() if p.requires_grad and p.grad is None]
+        if dead:
+            shown = ", ".join(dead[:5]) + (f" and {len(dead) - 5} more" if len(dead) > 5 else "")
+            raise ModelError(
+                f"no gradient reaches {len(dead)} trainable parameters: {shown}",
+                why="they would stay as they were made while everything around them learns",
+                fix="this part of the network is not used with these options: freeze it, or "
+                "leave it out",
+                rule="O2",
+            )
 
     def mass(self, labels: Tensor) -> Tensor:
         """What a mean loss divides by: the items, or their class weights if the loss has them."""
