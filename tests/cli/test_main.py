@@ -27,6 +27,7 @@ CONTRACT = {
     "--key --layout --speakers --subset --weights",
     "embed": "CHECKPOINT FILES --dim --json --out",
     "verify": "CHECKPOINT A B --dim --json",
+    "identify": "CHECKPOINT FILES --dim --json --shortlist --store --top",
     "detect": "CHECKPOINT FILES --json",
     "models": "NAME --init --json --task",
     "losses": "NAME --json",

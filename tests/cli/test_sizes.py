@@ -119,3 +119,37 @@ def test_sizes_of_a_countermeasure_or_of_several_models_are_refused(bench: Any, 
     assert "several models" in glottis("evaluate", run, run, *trials).err
     protocol = ("--protocol", bench.corpus / "cm.dev.txt", "--dim", "all")
     assert "a countermeasure" in glottis("evaluate", bench.spoof, *protocol).err
+
+
+def test_a_voice_is_found_among_voice_prints(bench: Any, run: Path, tmp_path: Path) -> None:
+    store = tmp_path / "voices.parquet"
+    enrolled = [clip(run, f"s{speaker:02d}_0") for speaker in range(6, 12)]
+    succeeds("embed", run, *enrolled, "--out", store)
+    words = ("identify", run, enrolled[2], "--store", store, "--top", 2)
+    (exact,) = succeeds(*words, "--json").json
+    assert exact["dim"] == 16
+    best, second = exact["matches"]
+    assert best["utterance"] == str(enrolled[2])
+    assert best["score"] == pytest.approx(1, abs=1e-5)
+    assert best["decision"] == "same"
+    assert second["score"] <= best["score"]
+    score = succeeds("verify", run, enrolled[2], second["utterance"], "--json").json["score"]
+    assert second["score"] == pytest.approx(score, abs=1e-5)
+    (short,) = succeeds(*words, "--shortlist", 6, "--json").json
+    assert short == exact
+    every = succeeds(*words, "--dim", "all", "--json").json
+    assert [one["dim"] for one in every] == [4, 8, 16]
+    assert len({one["threshold"] for one in every}) == 3
+    said = succeeds(*words).out
+    assert said.splitlines()[0].split() == ["file", "dim", "voice", "print", "score", "decision"]
+    assert "same from a score of" in said
+    for more, told in (
+        (("--dim", "4", "--shortlist", "3"), "the smallest size"),
+        (("--dim", "5"), "dim=5 was not trained"),
+    ):
+        outcome = glottis(*words, *more)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert told in outcome.err
+    other = glottis("identify", bench.speaker, enrolled[0], "--store", store)
+    assert (other.code, other.out) == (2, "")
+    assert "two models lie in two spaces" in other.err

@@ -28,6 +28,7 @@ VERBS = {
     "score-metrics": ("score_metrics", "the same from score files of any toolkit"),
     "embed": ("embed", "audio files -> embeddings"),
     "verify": ("verify", "do two files hold the same voice?"),
+    "identify": ("identify", "whose voice is it, of those in a file of embeddings?"),
     "detect": ("detect", "is it a live human or a deepfake?"),
     "models": ("listing", "networks that can be trained"),
     "losses": ("listing", "loss heads"),

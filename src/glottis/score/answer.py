@@ -125,7 +125,7 @@ def verify_files(
     for size in sizes:
         a, b = torch.nn.functional.normalize(both[:, :size], dim=1)
         score, limit = float(a @ b), thresholds.get(size)
-        decision = _decide(score, limit, "same", "different")
+        decision = decide(score, limit, "same", "different")
         compared.append(Compared(size, score, limit, decision))
     largest = compared[-1]
     return Verification(
@@ -161,7 +161,7 @@ def detect_files(
                 file=str(path),
                 score=found.score,
                 threshold=threshold,
-                decision=_decide(found.score, threshold, "bonafide", "spoof"),
+                decision=decide(found.score, threshold, "bonafide", "spoof"),
                 segments=len(found.segment_scores),
                 meaning=meaning,
                 notes=tuple(notes),
@@ -218,19 +218,24 @@ def _load(
             fix=f"use 'glottis {verb}' for this model",
         )
     development = card["extra"].get("development") or {}
-    found = development.get("thresholds") or {}
-    thresholds = {int(size): value for size, value in found.items()}
-    if development.get("threshold") is not None:
-        thresholds[model.embedding_size] = development["threshold"]
     text = development.get("text", "unknown development data")
     data = card["extra"].get("data") or {}
     sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
     if set(sources) == {SYNTHETIC_SOURCE}:
         text = f"{text}; {SYNTHETIC}"
-    return model, thresholds, text
+    return model, thresholds_of(card), text
 
 
-def _decide(score: float, threshold: float | None, above: str, below: str) -> str | None:
+def thresholds_of(card: Mapping[str, Any]) -> dict[int, float]:
+    """The thresholds in the card of a checkpoint, by size of the embedding; empty without any."""
+    development = card["extra"].get("development") or {}
+    found = {int(size): value for size, value in (development.get("thresholds") or {}).items()}
+    if development.get("threshold") is not None:
+        found[card["embedding_size"]] = development["threshold"]
+    return found
+
+
+def decide(score: float, threshold: float | None, above: str, below: str) -> str | None:
     if threshold is None:
         return None
     return above if score >= threshold else below
