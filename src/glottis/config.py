@@ -15,7 +15,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union
@@ -296,7 +296,11 @@ def unread(config: Config, prefix: str = "") -> list[str]:
 
 def require_all_read(config: Config) -> None:
     """Raise if a field was read by nobody: a setting without effect is a lie in the recipe."""
-    dead = unread(config)
+    raise_unread(unread(config))
+
+
+def raise_unread(dead: Sequence[str]) -> None:
+    """`ConfigError` for settings, by their dotted names, that nobody read."""
     if dead:
         raise ConfigError(
             f"nothing reads {len(dead)} of the settings: {', '.join(dead)}",

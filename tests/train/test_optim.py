@@ -12,6 +12,7 @@ from torch import nn
 from glottis.config import build
 from glottis.errors import ConfigError, ModelError
 from glottis.train.optim import AdamConfig, AdamWConfig, Optimiser, SgdConfig, parameter_groups
+from glottis.train.parts import named
 from glottis.train.schedule import ConstantConfig, Schedule
 
 CPU = torch.device("cpu")
@@ -146,8 +147,9 @@ def test_moments_survive_a_change_of_memory_layout(tmp_path: Any) -> None:
 
 
 def groups(net: nn.Module, head: nn.Module, **changes: Any) -> list[dict[str, Any]]:
-    options = {"weight_decay": 0.1, "decay_all": True, "head_factor": 1.0}
-    return parameter_groups(net, head, **(options | changes))
+    options = {"weight_decay": 0.1, "decay_all": True}
+    factors = dict.fromkeys((name for name, _ in named(net, head)), 1.0)
+    return parameter_groups(net, head, factors=factors, **(options | changes))
 
 
 def test_every_trainable_parameter_is_in_exactly_one_group_the_heads_too() -> None:
@@ -171,6 +173,49 @@ def test_the_head_can_have_its_own_rate() -> None:
     rates = {id(p): g["lr"].item() for g in optimiser.inner.param_groups for p in g["params"]}
     assert rates[id(head.weight)] == pytest.approx(0.1)
     assert rates[id(net[0].weight)] == pytest.approx(0.01)
+
+
+def rates(net: nn.Module, head: nn.Module, **options: Any) -> dict[str, float]:
+    """Rate over the peak, by the name of the parameter."""
+    config = build(AdamConfig, {"rate": 1.0, **options})
+    optimiser = Optimiser(config, net, head, Schedule(ConstantConfig(), 10, 5), CPU)
+    names = {id(p): name for name, p in named(net, head)}
+    return {names[id(p)]: float(g["lr"]) for g in optimiser.inner.param_groups for p in g["params"]}
+
+
+def test_parts_have_rates_of_their_own_and_the_first_pattern_counts() -> None:
+    net, head = nn.ModuleDict({"network": network()}), nn.Linear(3, 5)
+    found = rates(net, head, part_rates={"network.0.bias": 0.5, "network.0": 0.1, "head.*": 2.0})
+    assert found["network.0.bias"] == pytest.approx(0.5)
+    assert found["network.0.weight"] == pytest.approx(0.1)
+    assert found["network.3.weight"] == 1.0
+    assert found["head.weight"] == 2.0
+    with pytest.raises(ConfigError, match=r"no parameter is called 'network.9'[^$]*network.0"):
+        rates(net, head, part_rates={"network.9": 0.5})
+
+
+def test_earlier_blocks_learn_more_slowly() -> None:
+    net, head = nn.ModuleDict({"network": network()}), nn.Linear(3, 5)
+    found = rates(net, head, layer_decay=0.5)
+    assert found["network.0.weight"] == found["network.0.bias"] == 0.25
+    assert found["network.1.weight"] == 0.5
+    assert found["network.3.weight"] == found["head.weight"] == 1.0
+
+
+def test_moments_of_surviving_parameters_are_kept() -> None:
+    net, head = network(), nn.Linear(3, 5)
+    first = make("adam", net, head)
+    for parameter in (*net.parameters(), *head.parameters()):
+        parameter.grad = torch.ones_like(parameter)
+    first.step(torch.tensor(True))
+    net[3].requires_grad_(False)
+    second = make("adam", net, head)
+    second.adopt(first)
+    assert second.inner.state[net[0].weight]["exp_avg"].abs().sum() > 0
+    assert net[3].weight not in second.inner.state
+    other = make("sgd", net, head)
+    other.adopt(first)
+    assert set(other.inner.state[net[0].weight]) == {"momentum_buffer"}
 
 
 def test_a_shared_parameter_and_nothing_to_train_are_errors() -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,7 +33,7 @@ class Head:
 
 
 def watch(folder: Path, size: int = 1) -> Watch:
-    return Watch(folder, Head(), 100, size)  # type: ignore[arg-type]
+    return Watch(folder, SimpleNamespace(head=Head()), 100, size)  # type: ignore[arg-type]
 
 
 def test_a_run_folder_holds_identity_recipe_metrics_and_log(tmp_path: Path) -> None:

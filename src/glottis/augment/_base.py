@@ -74,9 +74,13 @@ class Augmentation(Generic[P]):
         self.sample_rate = context.sample_rate
         self._counts: dict[str, Tensor] = {}
 
-    def draw(self, rng: np.random.Generator, num_samples: int) -> P | None:
-        """Parameters for one clip of ``num_samples``, or None: not applied."""
-        return self.sample(rng, num_samples) if rng.random() < self.probability else None
+    def draw(self, rng: np.random.Generator, num_samples: int, strength: float = 1.0) -> P | None:
+        """Parameters for one clip of ``num_samples``, or None: not applied.
+
+        strength: factor on the probability.
+        """
+        applied = rng.random() < self.probability * strength
+        return self.sample(rng, num_samples) if applied else None
 
     def sample(self, rng: np.random.Generator, num_samples: int) -> P | None:
         """Parameters for one clip that is to be augmented."""

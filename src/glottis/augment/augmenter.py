@@ -97,29 +97,29 @@ class Augmenter:
 
     # ------------------------------------------------------------ in the worker
 
-    def draw(self, rng: np.random.Generator, num_samples: int) -> Params:
-        """Parameters for one clip.
+    def draw(self, rng: np.random.Generator, num_samples: int, strength: float = 1.0) -> Params:
+        """Parameters for one clip; strength: factor on all probabilities (a curriculum).
 
         Takes one number from ``rng``, and every augmentation has a stream of its own: adding one
         of another name to a recipe changes neither the crops nor what the others draw.
         """
         key = int(rng.integers(2**62))
-        winners = {self._winner(word, key) for word in self._groups}
+        winners = {self._winner(word, key, strength) for word in self._groups}
         params = []
         for index, augmentation in enumerate(self.augmentations):
             stream = generator(key, self.names[index], self.names[:index].count(self.names[index]))
             if augmentation.one_of is None:
-                params.append(augmentation.draw(stream, num_samples))
+                params.append(augmentation.draw(stream, num_samples, strength))
             elif index in winners:
                 params.append(augmentation.sample(stream, num_samples))
             else:
                 params.append(None)
         return tuple(params)
 
-    def _winner(self, word: str, key: int) -> int | None:
+    def _winner(self, word: str, key: int, strength: float) -> int | None:
         place = float(generator(key, "one_of", word).random())
         for index in self._groups[word]:
-            place -= self.augmentations[index].probability
+            place -= self.augmentations[index].probability * strength
             if place < 0.0:
                 return index
         return None

@@ -7,7 +7,7 @@ takes its place (never zeros); which one is also a function of (seed, s, i).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -26,7 +26,9 @@ MAX_REPLACEMENTS = 20
 class ParameterDraw(Protocol):
     """What the dataset needs from `glottis.augment.Augmenter`."""
 
-    def draw(self, rng: np.random.Generator, num_samples: int) -> tuple[Any, ...]: ...
+    def draw(
+        self, rng: np.random.Generator, num_samples: int, strength: float = 1.0
+    ) -> tuple[Any, ...]: ...
 
     def source_samples(self, params: tuple[Any, ...], num_samples: int) -> int: ...
 
@@ -49,6 +51,7 @@ class CropDataset(torch.utils.data.Dataset[Batch]):
     short_clips: "repeat" tiles a clip shorter than the crop from a random offset; "zero" pads it
     with zeros behind, and `Batch.num_samples` says how much is real.
     num_classes: K before speed copies; a copy at another speed may count as a new class.
+    strength: factor on the probabilities of the augmentations, by step.
     """
 
     def __init__(
@@ -63,10 +66,12 @@ class CropDataset(torch.utils.data.Dataset[Batch]):
         num_classes: int,
         augmenter: ParameterDraw | None = None,
         group: int = 0,
+        strength: Callable[[int], float] | None = None,
     ) -> None:
         self.source, self.labels, self.utterances = source, labels, utterances
         self.crop_samples, self.short_clips, self.seed = crop_samples, short_clips, seed
         self.num_classes, self.augmenter, self.group = num_classes, augmenter, group
+        self.strength = strength
         self._reported: set[int] = set()
         self._members: dict[int, np.ndarray] = {}
 
@@ -113,7 +118,10 @@ class CropDataset(torch.utils.data.Dataset[Batch]):
 
     def _item(self, draw: Draw, broken: list[Broken]) -> tuple[np.ndarray, int, tuple[Any, ...]]:
         rng = generator(self.seed, "item", draw.step, draw.item)
-        params = self.augmenter.draw(rng, self.crop_samples) if self.augmenter else ()
+        params: tuple[Any, ...] = ()
+        if self.augmenter:
+            strength = 1.0 if self.strength is None else self.strength(draw.step)
+            params = self.augmenter.draw(rng, self.crop_samples, strength)
         count = self.crop_samples
         if self.augmenter:
             count = self.augmenter.source_samples(params, count)

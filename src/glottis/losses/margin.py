@@ -63,7 +63,7 @@ class AamSoftmaxConfig(MarginConfig):
 class MarginSoftmax(nn.Module):
     """Base of the margin losses; a subclass says what the margin does to a target cosine.
 
-    ``margin`` may be changed between steps (a margin schedule).
+    ``set_margin`` may be called between steps (a margin schedule).
     """
 
     task = "speaker"
@@ -79,6 +79,10 @@ class MarginSoftmax(nn.Module):
         self.embedding_size = embedding_size
         self.centres = nn.Parameter(torch.empty(num_classes, embedding_size))
         nn.init.xavier_normal_(self.centres)
+
+    def set_margin(self, margin: float) -> None:
+        """Another margin from the next step on."""
+        self.margin = margin
 
     def with_margin(self, cosine: Tensor) -> Tensor:
         """What replaces the cosine with the own class, any shape."""

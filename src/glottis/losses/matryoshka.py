@@ -110,6 +110,18 @@ class Matryoshka(nn.Module):
             for name, value in full.items()
         }
 
+    @property
+    def margin(self) -> float | None:
+        """Of the loss of every size, if it has one."""
+        return getattr(self.heads[0], "margin", None)
+
+    def set_margin(self, margin: float) -> None:
+        """Another margin from the next step on, for every size."""
+        for head in (*self.heads, *self._shapes):
+            if not hasattr(head, "set_margin"):
+                raise ConfigError("the loss of the sizes has no margin to change")
+            head.set_margin(margin)
+
     def chance_loss(self, num_classes: int) -> float:
         """Weighted mean over the sizes."""
         return self._mean("chance_loss", num_classes) or 0.0

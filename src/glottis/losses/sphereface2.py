@@ -72,6 +72,10 @@ class SphereFace2(nn.Module):
         self.centres = nn.Parameter(torch.empty(num_classes, embedding_size))
         nn.init.xavier_normal_(self.centres)
 
+    def set_margin(self, margin: float) -> None:
+        """Another margin from the next step on."""
+        self.margin = margin
+
     @in_float32
     def forward(self, x: Tensor, labels: Tensor, weights: Tensor | None = None) -> LossOutput:
         require_shapes(x, labels, 2, self.embedding_size)

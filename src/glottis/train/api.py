@@ -14,8 +14,8 @@ from typing import Any
 from glottis.errors import ConfigError, TrainingStopped
 from glottis.files import write_json
 from glottis.train import distributed
-from glottis.train.assemble import assemble
-from glottis.train.checkpoint import resumable, writing
+from glottis.train.assemble import Outcome, assemble
+from glottis.train.checkpoint import phase_of, resumable, writing
 from glottis.train.engine import State, Trainer
 from glottis.train.recipe import Recipe
 
@@ -39,11 +39,19 @@ def train_recipe(
             raise ConfigError("a checkpoint to continue from was given without resume")
         checkpoint = resumable(checkpoint)
     with _logged(out) as begin_log:
-        trainer = assemble(recipe, out, resume=resume).trainer
+        outcome = assemble(recipe, out, resume=resume)
+        trainer = outcome.trainer
         if trainer.run.primary:
             begin_log()
         try:
-            state = trainer.train(_start(trainer, resume, checkpoint))
+            trainer, state = _start(outcome, resume, checkpoint)
+            while True:
+                state = trainer.train(state)
+                if trainer.patience_lost(state) or state.phase + 1 == trainer.phases:
+                    break
+                state.next_phase(trainer.phase.steps_per_epoch)
+                trainer = outcome.enter(state.phase, trainer)
+                log.info("%s", outcome.stages.plan()[state.phase])
             result = _finish(trainer, state)
         finally:
             trainer.trackers.close()
@@ -51,31 +59,29 @@ def train_recipe(
     return result
 
 
-def _start(trainer: Trainer, resume: bool, checkpoint: Path | None) -> State:
-    source = checkpoint or (trainer.run.checkpoints.latest() if resume else None)
-    run, phase = trainer.run, trainer.phase
-    log.info(
-        "run %s: %s, %d steps of %d per epoch, batch %d, %s on %s",
-        run.run_id,
-        trainer.task.embedder.name,
-        phase.steps,
-        phase.steps_per_epoch,
-        trainer.loader.sampler.batch_size,
-        trainer.precision.name,
-        trainer.precision.device,
-    )
+def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Trainer, State]:
+    trainer = outcome.trainer
+    run = trainer.run
+    source = checkpoint or (run.checkpoints.latest() if resume else None)
+    log.info("run %s: %s on %s", run.run_id, trainer.task.embedder.name, trainer.precision.device)
+    for line in outcome.stages.plan():
+        log.info("%s", line)
     if source is None:
         if run.continues:
             log.info("nothing was saved yet: starting from the beginning")
             run.resumed(0, None)
         run.forget_after(0)
-        return State()
+        return trainer, State()
+    number = phase_of(source)
+    if number > 0:
+        trainer = outcome.enter(number)
     state = trainer.restore(source)
     run.resumed(state.step, source)
-    if run.primary and state.step < phase.steps:
+    ends = state.phase_start + trainer.phase.steps
+    if run.primary and (state.step < ends or number + 1 < trainer.phases):
         (run.folder / "finished.json").unlink(missing_ok=True)  # it went back
     log.info("continuing after step %d (%s)", state.step, source)
-    return state
+    return trainer, state
 
 
 def _finish(trainer: Trainer, state: State) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def _finish(trainer: Trainer, state: State) -> dict[str, Any]:
         "run_id": run.run_id,
         "folder": str(run.folder),
         "steps": state.step,
-        "epochs": round(state.step / trainer.phase.steps_per_epoch, 2),
+        "epochs": round(trainer.epoch(state), 2),
         "seconds": round(state.seconds, 1),
         "best_step": state.best_step,
         "best_development": state.best,

@@ -189,6 +189,11 @@ def load_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
+def phase_of(checkpoint: Path) -> int:
+    """The phase that a checkpoint was saved in; files of earlier versions have one phase."""
+    return int(load_state(checkpoint, torch.device("cpu")).get("phase", 0))
+
+
 def read_weights(path: Path) -> dict[str, Tensor]:
     """The network's tensors of a checkpoint folder, or of a weight file."""
     return read_state(path / "model.safetensors" if path.is_dir() else path)

@@ -1,22 +1,22 @@
-"""The loop.  One iteration = one optimiser step.
+"""The loop of one phase.  One iteration = one optimiser step.
 
 state = restore                      where the run is
 for batch in the data from there:    sample i of step s is a pure function of (seed, s, i)
     step                             forward, backward, check, clip, update
     at intervals: log, evaluate, save
+
+Steps are counted through all phases; what a phase does is a function of its own steps.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from glottis.audio import Broken, Quarantine
 from glottis.data.batch import Batch
@@ -28,12 +28,14 @@ from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.guards import Guard
 from glottis.train.monitor import Monitor
 from glottis.train.optim import Optimiser
+from glottis.train.phases import Ramp
 from glottis.train.precision import Precision
 from glottis.train.progress import Progress
 from glottis.train.run import Run
-from glottis.train.step import Stats, step
+from glottis.train.step import step
 from glottis.train.task import Task
 from glottis.train.trackers import Trackers
+from glottis.train.window import Window
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +62,8 @@ class Evaluator(Protocol):
 class Phase:
     """How long to train, and what happens at which interval (all in steps).
 
-    patience: evaluations without a better result after which the run ends.
+    number: from 0.  patience: evaluations without a better result after which the run ends;
+    until_plateau: after which the phase ends.  margin: of the loss, over the phase.
     """
 
     steps: int
@@ -73,13 +76,18 @@ class Phase:
     seed: int
     non_blocking: bool
     patience: int | None = None
+    name: str = "training"
+    number: int = 0
+    until_plateau: int | None = None
+    margin: Ramp | None = None
 
 
 @dataclass
 class State:
     """Where the run is: steps made, the best evaluation so far, seconds that it took.
 
-    since_best: evaluations after the best one.
+    since_best: evaluations of the phase after the best one.  phase_start: steps made before the
+    phase; epochs: passes over the data before it.
     """
 
     step: int = 0
@@ -88,6 +96,14 @@ class State:
     since_best: int = 0
     latest: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+    phase: int = 0
+    phase_start: int = 0
+    epochs: float = 0.0
+
+    def next_phase(self, steps_per_epoch: int) -> None:
+        """The steps that follow are those of the next phase."""
+        self.epochs += (self.step - self.phase_start) / steps_per_epoch
+        self.phase, self.phase_start, self.since_best = self.phase + 1, self.step, 0
 
     def update_best(self, evaluation: Evaluation) -> bool:
         """Whether this evaluation is the best; on a tie the earlier one stays."""
@@ -115,20 +131,22 @@ class Trainer:
     trackers: Trackers
     quarantine: Quarantine
     card: dict[str, Any]
+    phases: int = 1
     _unreported: list[Broken] = field(default_factory=list)
 
     def train(self, state: State) -> State:
         """From ``state`` to the last step of the phase."""
-        phase, device = self.phase, self.precision.device
+        phase, device, start = self.phase, self.precision.device, state.phase_start
         window = Window(device)
         monitor = Monitor(device)
-        progress = Progress(state.step, phase.steps, phase.steps_per_epoch)
-        batches = self.loader.batches(state.step, phase.steps)
+        progress = Progress(state.step - start, phase.steps, phase.steps_per_epoch)
+        batches = self.loader.batches(state.step - start, phase.steps)
         self.task.train()
         first = state.step + 1
         began = time.monotonic() - state.seconds
         try:
-            while state.step < phase.steps and not self._patience_lost(state):
+            while state.step - start < phase.steps and not self._ended_early(state):
+                self._set_margin(state.step - start)
                 with window.waiting():
                     batch = next(batches)
                 self._meet_broken(batch)
@@ -146,10 +164,10 @@ class Trainer:
                 if state.step == first:
                     self.task.require_gradients()
                 window.add(stats, batch)
-                last = state.step == phase.steps
-                evaluates = state.step % phase.evaluate_every == 0 or last
-                saves = state.step % phase.save_every == 0 or evaluates
-                if state.step % phase.log_every == 0 or saves:
+                done = state.step - start
+                evaluates = done % phase.evaluate_every == 0 or done == phase.steps
+                saves = done % phase.save_every == 0 or evaluates
+                if done % phase.log_every == 0 or saves:
                     self._log(state, window.read() | self._rates() | monitor.read(), progress)
                 best = evaluates and self._evaluate(state, progress)
                 state.seconds = time.monotonic() - began
@@ -161,20 +179,48 @@ class Trainer:
             progress.close()
         return state
 
-    def _patience_lost(self, state: State) -> bool:
+    def patience_lost(self, state: State) -> bool:
         """Whether the run ends before its last step (also when it is resumed after that)."""
         patience = self.phase.patience
-        if patience is None or state.since_best < patience:
+        return patience is not None and state.since_best >= patience
+
+    def _ended_early(self, state: State) -> bool:
+        plateau = self.phase.until_plateau
+        if self.patience_lost(state):
+            key, what = "evaluate.patience", "stopping"
+        elif plateau is not None and state.since_best >= plateau:
+            key, what = "until_plateau", f"the phase '{self.phase.name}' ends"
+        else:
             return False
         log.info(
-            "stopping at step %d of %d: the last %d evaluations (evaluate.patience) were not "
-            "better than that of step %s",
-            *(state.step, self.phase.steps, state.since_best, state.best_step),
+            "%s at step %d of %d: the last %d evaluations (%s) were not better than that of "
+            "step %s",
+            *(what, state.step, state.phase_start + self.phase.steps),
+            *(state.since_best, key, state.best_step),
         )
         return True
 
+    def _set_margin(self, done: int) -> None:
+        ramp = self.phase.margin
+        if ramp is not None:
+            self.task.head.set_margin(ramp.value(done, self.phase.steps_per_epoch))
+
     def _rates(self) -> dict[str, float]:
-        return {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
+        found = {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
+        for name, factor in self.optim.parts.items():
+            found[f"rate_{name}"] = found["rate"] * factor
+        margin = getattr(self.task.head, "margin", None)
+        return found if margin is None else found | {"margin": float(margin)}
+
+    def epoch(self, state: State) -> float:
+        """Passes over the training data so far."""
+        done = (state.step - state.phase_start) / self.phase.steps_per_epoch
+        return round(state.epochs + done, 4)
+
+    def _place(self, state: State) -> dict[str, float]:
+        """Where the run is, for a line of metrics."""
+        place = {"epoch": self.epoch(state)}
+        return place | {"phase": state.phase} if self.phases > 1 else place
 
     def _meet_broken(self, batch: Batch) -> None:
         """Note what a worker could not read; of several processes the first must hear of it."""
@@ -192,12 +238,11 @@ class Trainer:
     def _log(self, state: State, values: dict[str, float], progress: Progress) -> None:
         if distributed.world() > 1:
             self._report_broken()
-        epoch = state.step / self.phase.steps_per_epoch
-        record = {"epoch": round(epoch, 4), **{f"train/{k}": v for k, v in values.items()}}
+        record = {**self._place(state), **{f"train/{k}": v for k, v in values.items()}}
         self.run.log(state.step, record)
         if self.run.primary:
             self.trackers.log(state.step, record)
-            progress.update(state.step, values)
+            progress.update(state.step - state.phase_start, values)
         for guard in self.guards:
             guard.after_step(state.step, values)
 
@@ -209,7 +254,7 @@ class Trainer:
         self.task.train()
         best = state.update_best(result)
         state.latest = result.card
-        record = {"epoch": round(state.step / self.phase.steps_per_epoch, 4), **result.values}
+        record = {**self._place(state), **result.values}
         record["dev/seconds"] = time.monotonic() - began
         self.run.log(state.step, record)
         if self.run.primary:
@@ -246,6 +291,9 @@ class Trainer:
             "since_best": state.since_best,
             "latest": state.latest,
             "seconds": state.seconds,
+            "phase": state.phase,
+            "phase_start": state.phase_start,
+            "epochs": state.epochs,
             "label_map": list(self.task.label_map),
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
@@ -292,64 +340,10 @@ class Trainer:
             0 if best is None else saved.get("since_best", 0),
             saved["latest"],
             saved.get("seconds", 0.0),
+            saved.get("phase", 0),
+            saved.get("phase_start", 0),
+            saved.get("epochs", 0.0),
         )
-
-
-class Window:
-    """Sums of the statistics since the last log line, on the device; read once per line."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin anew."""
-        self._sums: dict[str, Tensor] = {}
-        self._steps = self._clips = self._hits = self._misses = 0
-        self._began, self._waited = time.monotonic(), 0.0
-
-    def waiting(self) -> _Stopwatch:
-        """A block that waits for data."""
-        return _Stopwatch(self)
-
-    def add(self, stats: Stats, batch: Batch) -> None:
-        """Count a step; a skipped one counts only as skipped (rule H2)."""
-        applied = 1 - stats["skipped"]
-        for name, value in stats.items():
-            kept = value if name == "skipped" else torch.where(applied > 0, value, 0.0)
-            self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
-        self._steps += 1
-        self._clips += len(batch)
-        self._hits += batch.cache_hits
-        self._misses += batch.cache_misses
-
-    def read(self) -> dict[str, float]:
-        """Means over the applied steps, and the speed; the only wait for the device."""
-        names = list(self._sums)
-        numbers = distributed.mean(torch.stack([self._sums[n].float() for n in names])).tolist()
-        sums: Mapping[str, float] = dict(zip(names, numbers, strict=True))
-        skipped = sums.get("skipped", 0.0)
-        applied = max(1.0, self._steps - skipped)
-        values = {name: total / applied for name, total in sums.items() if name != "skipped"}
-        seconds = max(1e-9, time.monotonic() - self._began)
-        values["skipped_steps"] = skipped
-        values["clips_per_s"] = self._clips * distributed.world() / seconds
-        values["data_wait"] = self._waited / seconds
-        if self._hits + self._misses:
-            values["cache_hit_rate"] = self._hits / (self._hits + self._misses)
-        self.restart()
-        return values
-
-
-class _Stopwatch:
-    def __init__(self, window: Window) -> None:
-        self.window = window
-
-    def __enter__(self) -> None:
-        self.began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.window._waited += time.monotonic() - self.began
 
 
 def _shown(name: str, value: float) -> str:

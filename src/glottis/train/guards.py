@@ -6,6 +6,7 @@ A guard may warn in the log or raise `TrainingStopped`.  It sees numbers only at
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import shutil
@@ -14,8 +15,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from glottis.errors import TrainingStopped
-from glottis.train.task import Loss
+from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +28,12 @@ log = logging.getLogger(__name__)
 class Watch:
     """What guards may look at.
 
-    folder: run folder.  head: the loss.  num_classes: K, or the speakers of a grouped
-    batch.  checkpoint_bytes: size of one, about.
+    folder: run folder.  num_classes: K, or the speakers of a grouped batch.
+    checkpoint_bytes: size of one, about.
     """
 
     folder: Path
-    head: Loss
+    task: Task
     num_classes: int
     checkpoint_bytes: int
 
@@ -84,8 +88,8 @@ class ChanceGuard(Guard):
         self._told = False
 
     def before_run(self, watch: Watch) -> None:
-        self._chance = watch.head.chance_loss(watch.num_classes)
-        self._collapse = watch.head.collapse_loss(watch.num_classes)
+        self._chance = watch.task.head.chance_loss(watch.num_classes)
+        self._collapse = watch.task.head.collapse_loss(watch.num_classes)
         log.info("a loss of %.3f is chance for %d classes", self._chance, watch.num_classes)
 
     def after_step(self, step: int, values: Mapping[str, float]) -> None:
@@ -113,6 +117,34 @@ class ChanceGuard(Guard):
                 values["loss"],
                 self._collapse,
             )
+
+
+class FrozenGuard(Guard):
+    """Stops if something that is frozen has changed, buffers included (rule O2)."""
+
+    def before_run(self, watch: Watch) -> None:
+        self._task = watch.task
+        self._before = self._sums()
+
+    def after_eval(self, step: int, values: Mapping[str, float]) -> None:
+        now = self._sums()
+        moved = [name for name, found in self._before.items() if now.get(name) != found]
+        if moved:
+            raise TrainingStopped(
+                f"{len(moved)} frozen tensors have changed by step {step}: {', '.join(moved[:5])}",
+                why="what counts as the untouched network is another one by now",
+                fix="this is a bug of the model or of Glottis; report it with the model's name",
+                rule="O2",
+            )
+
+    def _sums(self) -> dict[str, str]:
+        return {name: content_hash(tensor) for name, tensor in self._task.frozen().items()}
+
+
+def content_hash(tensor: Tensor) -> str:
+    """16 hex digits over the bits of a tensor."""
+    data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return hashlib.blake2b(data.tobytes(), digest_size=8).hexdigest()
 
 
 class DiskGuard(Guard):

@@ -7,6 +7,7 @@ neither branches nor waits, on a GPU or on a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from glottis.config import Config
 from glottis.errors import ConfigError, ModelError
+from glottis.train.parts import named, rate_factors
 from glottis.train.schedule import Schedule
 
 
@@ -27,6 +29,11 @@ class _Common(Config):
     """Whether one-dimensional parameters decay too (the research trainers: yes)."""
     head_rate_factor: float = Field(1.0, gt=0)
     """Learning rate of the loss head, as a multiple of the embedder's."""
+    part_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Learning rates of parts, as multiples of ``rate``: patterns over the names of parameters
+    (network.embedding.*, head.*); the first that fits counts, the others keep 1."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Each block of the network learns this much more slowly than the next one; 1 = all alike."""
 
 
 class AdamConfig(_Common):
@@ -61,7 +68,8 @@ OptimConfig = Annotated[AdamConfig | AdamWConfig | SgdConfig, Field(discriminato
 class Optimiser:
     """A fused torch optimiser with its schedule, as the step uses it.
 
-    applied: device tensor, the count of steps that changed the weights.
+    applied: device tensor, the count of steps that changed the weights.  parts: multiples of the
+    rate by part ("network", "head"), where they differ from 1.
     """
 
     def __init__(
@@ -81,9 +89,12 @@ class Optimiser:
             head,
             weight_decay=config.weight_decay,
             decay_all=config.decay_norms_and_biases,
-            head_factor=config.head_rate_factor,
+            factors=rate_factors(
+                embedder, head, config.head_rate_factor, config.part_rates, config.layer_decay
+            ),
         )
         self.factors = [group.pop("rate_factor") for group in self.groups]
+        self.parts = _parts([group.pop("part") for group in self.groups], self.factors)
         for group in self.groups:
             group["lr"] = torch.zeros((), device=device)
         self.inner = _fused(config, self.groups)
@@ -117,6 +128,14 @@ class Optimiser:
         self.inner.step()
         self.applied += finite
 
+    def adopt(self, earlier: Optimiser) -> None:
+        """Take over the moments of parameters that an earlier phase trained, if it is of a kind."""
+        if type(self.inner) is not type(earlier.inner):
+            return
+        for parameter in self.parameters:
+            if parameter in earlier.inner.state:
+                self.inner.state[parameter] = earlier.inner.state[parameter]
+
     def state_dict(self) -> dict[str, Any]:
         return {"optimiser": self.inner.state_dict(), "applied": self.applied.clone()}
 
@@ -137,35 +156,50 @@ def parameter_groups(
     *,
     weight_decay: float,
     decay_all: bool,
-    head_factor: float,
+    factors: Mapping[str, float],
 ) -> list[dict[str, Any]]:
-    """Groups by (part, decays or not); each trainable parameter in exactly one (rule O1)."""
-    groups: dict[tuple[str, bool], dict[str, Any]] = {}
+    """Groups by (part, rate, decays or not); each trainable parameter in exactly one (rule O1).
+
+    factors: multiple of the rate for each name of `named`.
+    """
+    groups: dict[tuple[bool, float, bool], dict[str, Any]] = {}
     seen: dict[int, str] = {}
-    for part, module, factor in (("embedder", embedder, 1.0), ("head", head, head_factor)):
-        for name, parameter in module.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            if id(parameter) in seen:
-                raise ModelError(
-                    f"parameter '{part}.{name}' is also '{seen[id(parameter)]}'",
-                    why="it would be updated twice per step",
-                    rule="O1",
-                )
-            seen[id(parameter)] = f"{part}.{name}"
-            decays = weight_decay > 0 and (decay_all or parameter.ndim > 1)
-            group = groups.setdefault(
-                (part, decays),
-                {
-                    "params": [],
-                    "weight_decay": weight_decay if decays else 0.0,
-                    "rate_factor": factor,
-                },
+    for name, parameter in named(embedder, head):
+        if not parameter.requires_grad:
+            continue
+        if id(parameter) in seen:
+            raise ModelError(
+                f"parameter '{name}' is also '{seen[id(parameter)]}'",
+                why="it would be updated twice per step",
+                rule="O1",
             )
-            group["params"].append(parameter)
+        seen[id(parameter)] = name
+        decays = weight_decay > 0 and (decay_all or parameter.ndim > 1)
+        group = groups.setdefault(
+            (name.startswith("head."), factors[name], decays),
+            {
+                "params": [],
+                "weight_decay": weight_decay if decays else 0.0,
+                "rate_factor": factors[name],
+                "part": "head" if name.startswith("head.") else "network",
+            },
+        )
+        group["params"].append(parameter)
     if not groups:
         raise ConfigError("nothing is trainable", fix="unfreeze a part of the model", rule="O1")
     return list(groups.values())
+
+
+def _parts(names: list[str], factors: list[float]) -> dict[str, float]:
+    """The multiples that are not 1, by part; of a part with several, each with its number."""
+    several = {name: sorted({f for n, f in zip(names, factors, strict=True) if n == name})
+               for name in dict.fromkeys(names)}  # fmt: skip
+    found = {}
+    for name, values in several.items():
+        for number, value in enumerate(values):
+            if value != 1.0:
+                found[name if len(values) == 1 else f"{name}_{number}"] = value
+    return found
 
 
 def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:

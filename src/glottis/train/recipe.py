@@ -12,13 +12,15 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from glottis.augment import AUGMENTATIONS
-from glottis.config import Choice, Config, SpeedOnly, build
+from glottis.config import Choice, Config, SpeedOnly, build, to_tree
 from glottis.configfile import apply_overrides, expand, read_tree
+from glottis.errors import ConfigError
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
 from glottis.train.foreign import hint
 from glottis.train.optim import OptimConfig
+from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
 from glottis.train.terms import DistillationConfig, ReconstructionConfig
 
@@ -239,7 +241,9 @@ class Recipe(Config):
     schedule: ScheduleConfig = ConstantConfig()
     """The learning rate over the run."""
     train: TrainConfig
-    """Length and numerics."""
+    """Length and numerics; of every phase that says nothing else."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """The recipe several times, each time with some keys changed; leave it out for one phase."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Selection."""
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -263,7 +267,29 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """The recipe in a file, with ``key=value`` overrides."""
     tree = apply_overrides(read_tree(path), overrides or [])
-    return build(Recipe, tree, str(path), hint)
+    recipe = build(Recipe, tree, str(path), hint)
+    resolve_phases(recipe, str(path))  # every phase is checked, not only the first
+    return recipe
 
 
-__all__ = ["Recipe", "expand", "load_recipe"]
+def resolve_phases(recipe: Recipe, source: str = "") -> tuple[ResolvedPhase, ...]:
+    """The phases of a recipe, each with the whole recipe it trains with; at least one."""
+    configs = recipe.phases
+    if not configs:
+        return (ResolvedPhase(0, PhaseConfig(name="training"), recipe),)
+    names = [config.name for config in configs]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"two phases have one name: {', '.join(names)}", fix="give each its own name"
+        )
+    base = to_tree(recipe)
+    base.pop("phases")
+    found = []
+    for number, config in enumerate(configs):
+        tree = phase_tree(base, config)
+        whole = build(Recipe, tree, f"{source}, phase '{config.name}'".lstrip(", "), hint)
+        found.append(ResolvedPhase(number, config, whole))
+    return tuple(found)
+
+
+__all__ = ["Recipe", "expand", "load_recipe", "resolve_phases"]

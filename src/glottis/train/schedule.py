@@ -76,12 +76,16 @@ class Schedule:
         steps: int,
         steps_per_epoch: int,
     ) -> None:
-        self.config = config
+        self.config, self.steps = config, steps
         self.warmup, self.rest, self.epoch = config.lengths(steps, steps_per_epoch)
         self.kind = config.name
         self.final = getattr(config, "final_factor", 1.0)
         self.drop = getattr(config, "factor", 1.0)
         self.every = getattr(config, "every_epochs", 1)
+
+    def curve(self) -> Tensor:
+        """(steps,) factors of the whole phase."""
+        return self.factor(torch.arange(self.steps, dtype=torch.float64))
 
     def factor(self, applied: Tensor) -> Tensor:
         """Share of the peak rate for the step after ``applied`` applied ones."""

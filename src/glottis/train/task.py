@@ -9,6 +9,7 @@ B batch, S samples, F features, T frames, D embedding, K classes.
 from __future__ import annotations
 
 import inspect
+import typing
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, Protocol
@@ -25,6 +26,7 @@ from glottis.losses import LossOutput
 from glottis.models import Reconstructed, SpeakerModel, SpoofModel, SpoofOutput
 from glottis.rng import generator
 from glottis.train import distributed
+from glottis.train.parts import matches, named, require_patterns
 from glottis.train.precision import Precision
 from glottis.train.terms import Term
 
@@ -79,7 +81,47 @@ class Task(nn.Module):
         self.head: Any = head
         self.label_map, self.seed, self.augmenter = tuple(label_map), seed, augmenter
         self.terms: Sequence[Term] = ()
+        # what the model and the loss keep fixed themselves stays so in every phase
+        parts = named(embedder, typing.cast(nn.Module, head))
+        self._free = {name for name, p in parts if p.requires_grad}
         self._replica: list[DistributedDataParallel] = []  # a list hides it from the module tree
+
+    def may_learn(self, head: Any) -> set[str]:
+        """Names of what learns unless a phase freezes it, with this loss."""
+        if head is self.head:
+            return self._free
+        own = {name for name in self._free if not name.startswith("head.")}
+        return own | {f"head.{n}" for n, p in head.named_parameters() if p.requires_grad}
+
+    def free(self, patterns: Sequence[str]) -> list[str]:
+        """Train the parts that the patterns name and freeze the others; the names that learn."""
+        names = [name for name, _ in named(self.embedder, self.head)]
+        require_patterns(patterns, names, "parts")
+        for name, parameter in named(self.embedder, self.head):
+            parameter.requires_grad_(name in self._free and matches(name, patterns))
+            if not parameter.requires_grad:
+                parameter.grad = None
+        return [name for name, p in named(self.embedder, self.head) if p.requires_grad]
+
+    def replace_head(self, head: nn.Module) -> list[str]:
+        """Another loss; what keeps name and shape keeps its values.  Names of the new tensors."""
+        old: dict[str, Tensor] = self.head.state_dict()
+        state = head.state_dict()
+        kept = {n: old[n] for n, value in state.items() if n in old and old[n].shape == value.shape}
+        self.head = head
+        self.head.load_state_dict({**state, **kept})
+        self._free = {name for name in self._free if not name.startswith("head.")}
+        self._free |= {f"head.{n}" for n, p in self.head.named_parameters() if p.requires_grad}
+        return [name for name in state if name not in kept]
+
+    def frozen(self) -> dict[str, Tensor]:
+        """Parameters that do not learn, and buffers of modules that hold only such ones."""
+        found: dict[str, Tensor] = {n: p for n, p in self.named_parameters() if not p.requires_grad}
+        for prefix, module in self.named_modules():
+            parameters = list(module.parameters())
+            if parameters and not any(p.requires_grad for p in parameters):
+                found |= {f"{prefix}.{n}": b for n, b in module.named_buffers(recurse=False)}
+        return found
 
     def train(self, mode: bool = True) -> Task:
         """As usual, but frozen parts stay in eval()."""
@@ -92,6 +134,7 @@ class Task(nn.Module):
 
     def distribute(self) -> None:
         """Average gradients over the processes of the group, if there is one."""
+        self._replica = []
         if distributed.world() > 1:
             # shared batch norms keep the buffers equal; the keyword has two names across versions
             known = inspect.signature(DistributedDataParallel.__init__).parameters

@@ -1,0 +1,272 @@
+"""What a phase needs: data stream, trainable parts, loss, optimiser, schedule.
+
+Every phase is prepared, and so checked, before the first step; entering one changes the task.  The
+plan says what will happen: lengths, trainable parameters, rates, margins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from glottis.augment import Augmenter
+from glottis.data.loader import Loader
+from glottis.errors import ConfigError
+from glottis.rng import stream_key
+from glottis.train.components import make_augmenter, make_head, make_loader
+from glottis.train.corpus import Corpus
+from glottis.train.engine import Phase, Trainer
+from glottis.train.guards import ChanceGuard, DiskGuard, FiniteGuard, FrozenGuard, Guard, Watch
+from glottis.train.optim import Optimiser
+from glottis.train.parts import matches, named, rate_factors, require_patterns
+from glottis.train.phases import ResolvedPhase
+from glottis.train.precision import Precision
+from glottis.train.recipe import Recipe
+from glottis.train.schedule import Schedule
+from glottis.train.task import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A phase, ready to be entered.  head: a new loss, or None: that of the phase before."""
+
+    resolved: ResolvedPhase
+    phase: Phase
+    loader: Loader
+    augmenter: Augmenter | None
+    head: Any
+    schedule: Schedule
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.resolved.recipe
+
+
+class Stages:
+    """The phases of a run, one after the other.
+
+    labels: (N,) class of each training row.  terms: makes what a phase adds to its loss.
+    """
+
+    def __init__(
+        self,
+        phases: Sequence[ResolvedPhase],
+        task: Task,
+        corpus: Corpus,
+        labels: np.ndarray,
+        device: torch.device,
+        terms: Callable[[Recipe, Task], list[Any]],
+    ) -> None:
+        self.task, self.corpus, self.labels, self.device = task, corpus, labels, device
+        self.terms = terms
+        self.copies = task.augmenter.label_copies if task.augmenter else 1
+        self._current_head = 0  # number of the phase whose loss the task has
+        self.prepared: list[Prepared] = []
+        for resolved in phases:
+            self.prepared.append(self._prepare(resolved))
+
+    def __len__(self) -> int:
+        return len(self.prepared)
+
+    def _prepare(self, resolved: ResolvedPhase) -> Prepared:
+        recipe, config = resolved.recipe, resolved.config
+        before = self.prepared[-1] if self.prepared else None
+        augmenter = self.task.augmenter
+        if config.augment is not None:
+            augmenter = make_augmenter(recipe, self.corpus, self.device)
+            if (augmenter.label_copies if augmenter else 1) != self.copies:
+                raise ConfigError(
+                    f"phase '{config.name}' changes the number of classes (speed copies)",
+                    why="the class weights of the phase before belong to other speakers",
+                    fix="keep as_new_speakers as it is in all phases",
+                )
+        classes = len(self.task.label_map) // self.copies
+        loader = make_loader(resolved, self.corpus, self.labels, classes, augmenter)
+        head = None
+        if before is not None and recipe.loss != before.recipe.loss:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(stream_key(recipe.seed, "head", resolved.number)[0] >> 1)
+                head = make_head(recipe, self.task.embedder, len(self.task.label_map))
+        if config.margin is not None and not hasattr(head or self.task.head, "set_margin"):
+            raise ConfigError(
+                f"phase '{config.name}' has a margin ramp; its loss has no margin",
+                fix="take a margin loss (aam_softmax ...), or remove 'margin'",
+            )
+        if config.strength is not None and augmenter is None:
+            raise ConfigError(
+                f"phase '{config.name}' has a strength ramp, but nothing is augmented",
+                why="it would do nothing and say nothing",
+                fix="remove 'strength', or add augmentations",
+            )
+        phase = make_phase(resolved, loader.steps_per_epoch)
+        for key, ramp in (("margin", config.margin), ("strength", config.strength)):
+            ends = [ramp.value(n, phase.steps_per_epoch) for n in (0, phase.steps)] if ramp else []
+            if any(not 0 <= end <= 1 for end in ends):
+                raise ConfigError(
+                    f"phase '{config.name}': {key} goes from {ends[0]:g} to {ends[1]:g}",
+                    fix="stay between 0 and 1",
+                )
+        schedule = Schedule(recipe.schedule, phase.steps, phase.steps_per_epoch)
+        prepared = Prepared(resolved, phase, loader, augmenter, head, schedule)
+        self._check_parts(prepared, before)
+        return prepared
+
+    def _check_parts(self, prepared: Prepared, before: Prepared | None) -> None:
+        rates, config = self.rates(prepared), prepared.resolved.config
+        if not rates:
+            raise ConfigError(f"nothing is trainable in phase '{config.name}'", rule="O1")
+        declared = config.raises_rate
+        if before is None or declared:
+            return
+        earlier = self.rates(before)
+        for name, (_, highest, _) in rates.items():
+            last = earlier[name][2] if name in earlier else highest
+            if highest > last * (1 + 1e-6):
+                raise ConfigError(
+                    f"phase '{config.name}' raises the learning rate of {name} to {highest:.2e}; "
+                    f"'{before.resolved.config.name}' ends at {last:.2e}",
+                    why="a rate that jumps up has destroyed what the phase before had learned",
+                    fix="lower optim.rate or optim.part_rates; if it is meant, raises_rate: true",
+                    rule="O16",
+                )
+
+    def rates(self, prepared: Prepared) -> dict[str, tuple[float, float, float]]:
+        """(first, highest, last) learning rate of every parameter that learns in a phase."""
+        config, head = prepared.recipe.optim, prepared.head or self.task.head
+        parts = prepared.resolved.config.parts
+        names = [name for name, _ in named(self.task.embedder, head)]
+        require_patterns(parts, names, f"phase '{prepared.resolved.config.name}': parts")
+        factors = rate_factors(
+            *(self.task.embedder, head, config.head_rate_factor),
+            *(config.part_rates, config.layer_decay),
+        )
+        curve = prepared.schedule.curve() * config.rate
+        ends = float(curve[0]), float(curve.max()), float(curve[-1])
+        free = self.task.may_learn(head)
+        return {
+            name: (ends[0] * factors[name], ends[1] * factors[name], ends[2] * factors[name])
+            for name in names
+            if name in free and matches(name, parts)
+        }
+
+    def plan(self) -> list[str]:
+        """A line for every phase: length, what learns, rates, margin, batch."""
+        return [self._line(prepared) for prepared in self.prepared]
+
+    def _line(self, prepared: Prepared) -> str:
+        phase, recipe, config = prepared.phase, prepared.recipe, prepared.resolved.config
+        rates, head = self.rates(prepared), prepared.head or self.task.head
+        sizes = {name: p.numel() for name, p in named(self.task.embedder, head)}
+        inside = sum(size for name, size in sizes.items() if not name.startswith("head."))
+        learns = {part: sum(size for name, size in sizes.items()
+                  if name in rates and name.startswith("head.") == (part == "loss"))
+                  for part in ("network", "loss")}  # fmt: skip
+        spans: dict[tuple[str, float, float], None] = {}
+        for name, (first, _, last) in rates.items():
+            part = "loss" if name.startswith("head.") else "network"
+            spans.setdefault((part, first, last), None)
+        shown = ", ".join(
+            f"{part} {first:.2e}" + (f" to {last:.2e}" if last != first else "")
+            for part, first, last in spans
+        )
+        least = " at most" if config.until_plateau else ""
+        words = [
+            f"phase {phase.number + 1} of {len(self)}, '{phase.name}':{least} {phase.steps:,} "
+            f"steps of {phase.steps_per_epoch:,} per epoch, batch "
+            f"{prepared.loader.sampler.batch_size}, crops of {recipe.data.crop_seconds:g} s, "
+            f"{recipe.train.precision}",
+            f"{learns['network']:,} of {inside:,} parameters of the network learn "
+            f"({100 * learns['network'] / max(1, inside):.1f} %), {learns['loss']:,} of the loss",
+            f"rates: {shown}",
+        ]
+        if config.margin is not None:
+            words.append(f"margin {config.margin.start:g} to {config.margin.end:g}")
+        if config.strength is not None:
+            words.append(f"augmentation {config.strength.start:g} to {config.strength.end:g}")
+        return "; ".join(words)
+
+    def enter(self, number: int, shell: Mapping[str, Any], before: Trainer | None) -> Trainer:
+        """The trainer of phase ``number``; moments of parameters that go on are kept.
+
+        shell: what is the same in all phases, fields of `Trainer`.  before: that of the phase
+        before, None at the start and after a resume.
+        """
+        prepared = self.prepared[number]
+        recipe, task = prepared.recipe, self.task
+        for passed in self.prepared[self._current_head + 1 : number + 1]:
+            if passed.head is not None:
+                new = task.replace_head(passed.head.to(self.device))
+                log.info("phase '%s': new in the loss: %s", passed.phase.name, ", ".join(new))
+        self._current_head = max(self._current_head, number)
+        task.free(prepared.resolved.config.parts)
+        task.augmenter, task.seed = prepared.augmenter, prepared.resolved.seed
+        task.terms = self.terms(recipe, task)
+        task.embedder.dims = tuple(getattr(task.head, "dims", task.embedder.dims))
+        task.distribute()
+        optim = Optimiser(recipe.optim, task.embedder, task.head, prepared.schedule, self.device)
+        precision = Precision(recipe.train.precision, self.device)
+        if before is not None:
+            optim.adopt(before.optim)
+            if before.precision.name == precision.name:
+                precision = before.precision
+        trainer = Trainer(
+            **shell,
+            task=task,
+            loader=prepared.loader,
+            optim=optim,
+            precision=precision,
+            phase=prepared.phase,
+            guards=make_guards(prepared),
+            phases=len(self),
+        )
+        # a grouped loss chooses among the speakers of a batch
+        num_classes = recipe.batch.speakers or len(task.label_map)
+        watch = Watch(trainer.run.folder, task, num_classes, checkpoint_bytes(task))
+        for guard in trainer.guards:
+            guard.before_run(watch)
+        return trainer
+
+
+def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
+    """Lengths and intervals, in steps."""
+    recipe, config = resolved.recipe, resolved.config
+    train = recipe.train
+    epochs, fixed = train.epochs, train.steps
+    return Phase(
+        steps=fixed if fixed is not None else (epochs or 0) * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        accumulation=train.accumulation,
+        clip_norm=train.clip_norm,
+        log_every=recipe.log.every_steps,
+        evaluate_every=recipe.evaluate.in_steps(steps_per_epoch, default_epochs=1),
+        save_every=recipe.checkpoint.in_steps(steps_per_epoch, default_epochs=5),
+        seed=recipe.seed,
+        non_blocking=recipe.data.non_blocking,
+        patience=recipe.evaluate.patience,
+        name=config.name,
+        number=resolved.number,
+        until_plateau=config.until_plateau,
+        margin=config.margin,
+    )
+
+
+def make_guards(prepared: Prepared) -> list[Guard]:
+    """The guards of a phase."""
+    return [
+        FiniteGuard(prepared.recipe.train.skipped_budget),
+        ChanceGuard(prepared.phase.steps_per_epoch),
+        FrozenGuard(),
+        DiskGuard(),
+    ]
+
+
+def checkpoint_bytes(task: Task) -> int:
+    """About what one checkpoint takes: weights and two moments."""
+    return 3 * sum(p.numel() * p.element_size() for p in task.parameters()) + 2**20
