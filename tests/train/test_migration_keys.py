@@ -119,12 +119,25 @@ SNIPPETS = [
     Snippet("002", "weight_decay", 1e-3, "optim.weight_decay=0.001", {"optim.weight_decay": 1e-3}),
     Snippet("002", "learning_rate", 1e-4, "optim.rate=0.0001", {"optim.rate": 1e-4}),
     Snippet("002", "learning_rate", "1e-4", "optim.rate=1e-4", {"optim.rate": 1e-4}),
-    Snippet("002", "freeze_backbone_epochs", 15, says="not there yet: Stages"),
-    Snippet("002", "progressive_mrl", True, says="not there yet: All sizes"),
+    Snippet(
+        *("002", "freeze_backbone_epochs", 15),
+        write="phases='[{name: head, parts: [network.embedding, head], train: {epochs: 15}}, "
+        "{name: everything}]'",
+        gives={"phases.0.parts": ("network.embedding", "head"), "phases.1.parts": ("*",)},
+    ),
+    Snippet(
+        *("002", "progressive_mrl", True),
+        write="phases='[{name: whole, loss: {dims: [256]}}, {name: all, loss: {dims: [64, 256]}}]'",
+        gives={},
+    ),
     Snippet(
         "002", "label_smoothing", 0.1, "loss.label_smoothing=0.1", {"loss.label_smoothing": 0.1}
     ),
-    Snippet("002", "backbone_lr", 1e-5, says="not there yet: Two rates"),
+    Snippet(
+        *("002", "backbone_lr", 1e-5),
+        write="optim.rate=1e-4 optim.part_rates='{network.embedding: 1.0, network: 0.1}'",
+        gives={"optim.part_rates": {"network.embedding": 1.0, "network": 0.1}},
+    ),
     Snippet("002", "use_eer_validation", True, "evaluate.trials=trials_dev.txt", {}),
     Snippet(
         *("002", "wandb_project", "mrl", "log.wandb_project=voices log.wandb_tags='[baseline]'"),

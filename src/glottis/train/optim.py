@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from glottis.config import Config
@@ -29,11 +29,18 @@ class _Common(Config):
     """Whether one-dimensional parameters decay too (the research trainers: yes)."""
     head_rate_factor: float = Field(1.0, gt=0)
     """Learning rate of the loss head, as a multiple of the embedder's."""
-    part_rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    part_rates: dict[str, float] = Field(default_factory=dict)
     """Learning rates of parts, as multiples of ``rate``: patterns over the names of parameters
     (network.embedding.*, head.*); the first that fits counts, the others keep 1."""
     layer_decay: float = Field(1.0, gt=0, le=1)
     """Each block of the network learns this much more slowly than the next one; 1 = all alike."""
+
+    @model_validator(mode="after")
+    def _rates_above_zero(self) -> _Common:
+        wrong = [part for part, rate in self.__dict__["part_rates"].items() if not rate > 0]
+        if wrong:
+            raise ValueError(f"the rate of '{wrong[0]}' must be above 0; freeze it with a phase")
+        return self
 
 
 class AdamConfig(_Common):
