@@ -13,9 +13,9 @@ from glottis.errors import ConfigError, TrainingStopped
 from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.assemble import Outcome, assemble
-from glottis.train.engine import State
 from glottis.train.phases import Ramp
 from glottis.train.recipe import resolve_phases
+from glottis.train.state import State
 from helpers.tones import recipe, speaker_tree
 
 NOISE = [{"name": "noise", "source": "white", "snr_db": [0, 10], "probability": 0.5}]

@@ -13,7 +13,8 @@ from glottis.errors import ConfigError, DataError, ModelError, TrainingStopped
 from glottis.report.history import read_metrics
 from glottis.train import distributed, train_recipe
 from glottis.train.assemble import assemble
-from glottis.train.engine import State, Trainer
+from glottis.train.engine import Trainer
+from glottis.train.state import State
 from helpers.tones import recipe, speaker_tree, spoof_tree, write_corpus
 from helpers.training import one_step, trainer
 

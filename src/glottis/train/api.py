@@ -16,8 +16,9 @@ from glottis.files import write_json
 from glottis.train import distributed
 from glottis.train.assemble import Outcome, assemble
 from glottis.train.checkpoint import phase_of, resumable, writing
-from glottis.train.engine import State, Trainer
+from glottis.train.engine import Trainer
 from glottis.train.recipe import Recipe
+from glottis.train.state import State
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def train_recipe(
             trainer, state = _start(outcome, resume, checkpoint)
             while True:
                 state = trainer.train(state)
-                if trainer.patience_lost(state) or state.phase + 1 == trainer.phases:
+                ended = trainer.patience_lost(state) or state.stopped
+                if ended or state.phase + 1 == trainer.phases:
                     break
                 state.next_phase(trainer.phase.steps_per_epoch)
                 trainer = outcome.enter(state.phase, trainer)
@@ -72,9 +74,11 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
             run.resumed(0, None)
         run.forget_after(0)
         return trainer, State()
-    number = phase_of(source)
+    number, refrozen = phase_of(source)
     if number > 0:
         trainer = outcome.enter(number)
+    if refrozen:
+        outcome.stages.refreeze(number, trainer)
     state = trainer.restore(source)
     run.resumed(state.step, source)
     ends = state.phase_start + trainer.phase.steps

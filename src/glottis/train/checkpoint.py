@@ -189,9 +189,10 @@ def load_state(checkpoint: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def phase_of(checkpoint: Path) -> int:
-    """The phase that a checkpoint was saved in; files of earlier versions have one phase."""
-    return int(load_state(checkpoint, torch.device("cpu")).get("phase", 0))
+def phase_of(checkpoint: Path) -> tuple[int, bool]:
+    """The phase that a checkpoint was saved in, and whether a guard had frozen parts again."""
+    state = load_state(checkpoint, torch.device("cpu"))
+    return int(state.get("phase", 0)), bool(state.get("refrozen", False))
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

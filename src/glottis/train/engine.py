@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -28,92 +29,17 @@ from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.guards import Guard
 from glottis.train.monitor import Monitor
 from glottis.train.optim import Optimiser
-from glottis.train.phases import Ramp
 from glottis.train.precision import Precision
 from glottis.train.progress import Progress
+from glottis.train.recovery import recover
 from glottis.train.run import Run
+from glottis.train.state import Evaluation, Evaluator, Phase, State
 from glottis.train.step import step
 from glottis.train.task import Task
 from glottis.train.trackers import Trackers
 from glottis.train.window import Window
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What selection sees: numbers for the log, and the one that chooses (lower is better).
-
-    selects: None where nothing was measured that may choose.
-    """
-
-    values: dict[str, float]
-    selects: float | None
-    card: dict[str, Any]
-
-
-class Evaluator(Protocol):
-    """Measures the task on development data, in all processes at once."""
-
-    def __call__(self, task: Task) -> Evaluation: ...
-
-
-@dataclass(frozen=True)
-class Phase:
-    """How long to train, and what happens at which interval (all in steps).
-
-    number: from 0.  patience: evaluations without a better result after which the run ends;
-    until_plateau: after which the phase ends.  margin: of the loss, over the phase.
-    """
-
-    steps: int
-    steps_per_epoch: int
-    accumulation: int
-    clip_norm: float
-    log_every: int
-    evaluate_every: int
-    save_every: int
-    seed: int
-    non_blocking: bool
-    patience: int | None = None
-    name: str = "training"
-    number: int = 0
-    until_plateau: int | None = None
-    margin: Ramp | None = None
-
-
-@dataclass
-class State:
-    """Where the run is: steps made, the best evaluation so far, seconds that it took.
-
-    since_best: evaluations of the phase after the best one.  phase_start: steps made before the
-    phase; epochs: passes over the data before it.
-    """
-
-    step: int = 0
-    best: float | None = None
-    best_step: int | None = None
-    since_best: int = 0
-    latest: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0
-    phase: int = 0
-    phase_start: int = 0
-    epochs: float = 0.0
-
-    def next_phase(self, steps_per_epoch: int) -> None:
-        """The steps that follow are those of the next phase."""
-        self.epochs += (self.step - self.phase_start) / steps_per_epoch
-        self.phase, self.phase_start, self.since_best = self.phase + 1, self.step, 0
-
-    def update_best(self, evaluation: Evaluation) -> bool:
-        """Whether this evaluation is the best; on a tie the earlier one stays."""
-        if evaluation.selects is None:
-            return False
-        if self.best is not None and evaluation.selects >= self.best:
-            self.since_best += 1
-            return False
-        self.best, self.best_step, self.since_best = evaluation.selects, self.step, 0
-        return True
 
 
 @dataclass
@@ -132,6 +58,7 @@ class Trainer:
     quarantine: Quarantine
     card: dict[str, Any]
     phases: int = 1
+    refreeze: Callable[[Trainer], None] | None = None
     _unreported: list[Broken] = field(default_factory=list)
 
     def train(self, state: State) -> State:
@@ -186,6 +113,8 @@ class Trainer:
 
     def _ended_early(self, state: State) -> bool:
         plateau = self.phase.until_plateau
+        if state.stopped:
+            return True
         if self.patience_lost(state):
             key, what = "evaluate.patience", "stopping"
         elif plateau is not None and state.since_best >= plateau:
@@ -254,7 +183,8 @@ class Trainer:
         self.task.train()
         best = state.update_best(result)
         state.latest = result.card
-        record = {**self._place(state), **result.values}
+        found = result.values | self._against_best(state, result, best)
+        record = {**self._place(state), **found}
         record["dev/seconds"] = time.monotonic() - began
         self.run.log(state.step, record)
         if self.run.primary:
@@ -265,9 +195,23 @@ class Trainer:
                 if name.count("/") == 1 or name.endswith("/eer")  # of each size one number
             )
             progress.message(f"step {state.step}: {shown}{'  (best so far)' if best else ''}")
-        for guard in self.guards:
-            guard.after_eval(state.step, result.values)
+        verdicts = [guard.after_eval(state.step, found) for guard in self.guards]
+        for verdict in filter(None, verdicts):
+            recover(self, state, verdict)
         return best
+
+    def _against_best(self, state: State, result: Evaluation, best: bool) -> dict[str, float]:
+        """The paired difference to the best evaluation; how often in a row it was beyond doubt."""
+        earlier, now = state.best_scores, result.scores
+        if best or self.evaluator is None or earlier is None or now is None:
+            return {}
+        found = self.evaluator.compare(earlier, now)
+        values = {"dev/minus_best": found.difference}
+        if found.low is None or found.high is None:
+            return values
+        state.worse = state.worse + 1 if found.low > 0 else 0
+        values |= {"dev/minus_best_low": found.low, "dev/minus_best_high": found.high}
+        return values | {"dev/worse_in_a_row": float(state.worse)}
 
     def save(self, state: State, *, best: bool) -> None:
         """A checkpoint of everything (the first process writes)."""
@@ -285,15 +229,7 @@ class Trainer:
     def _state_dict(self, state: State) -> dict[str, Any]:
         return {
             "run_id": self.run.run_id,
-            "step": state.step,
-            "best": state.best,
-            "best_step": state.best_step,
-            "since_best": state.since_best,
-            "latest": state.latest,
-            "seconds": state.seconds,
-            "phase": state.phase,
-            "phase_start": state.phase_start,
-            "epochs": state.epochs,
+            **state.saved(),
             "label_map": list(self.task.label_map),
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
@@ -332,18 +268,7 @@ class Trainer:
         if self.run.primary:
             checkpoints.point_best(best_step)
         self.run.forget_after(saved["step"])
-        # files of earlier versions hold neither seconds nor since_best
-        return State(
-            saved["step"],
-            best,
-            best_step,
-            0 if best is None else saved.get("since_best", 0),
-            saved["latest"],
-            saved.get("seconds", 0.0),
-            saved.get("phase", 0),
-            saved.get("phase_start", 0),
-            saved.get("epochs", 0.0),
-        )
+        return State.restored(saved, best, best_step)
 
 
 def _shown(name: str, value: float) -> str:

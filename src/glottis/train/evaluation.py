@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,21 +35,27 @@ from glottis.data.loader import Loader, LoaderOptions
 from glottis.data.sampler import FlatSampler
 from glottis.data.source import ClipSource
 from glottis.score import (
+    Comparison,
     Embeddings,
     Extraction,
     Resampled,
     Result,
+    clip_voices,
+    compare,
     detect_clips,
     embed_clips,
     evaluate_speaker,
     evaluate_spoof,
     score_trials,
+    trial_voices,
 )
+from glottis.score.metrics import EER_METRIC
+from glottis.score.voices import Voices
 from glottis.train import distributed
 from glottis.train.corpus import Corpus, class_numbers, file_hash
-from glottis.train.engine import Evaluation, Evaluator
 from glottis.train.precision import Precision
 from glottis.train.recipe import DataConfig, EvaluateConfig
+from glottis.train.state import Evaluation, Evaluator
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -56,6 +63,7 @@ log = logging.getLogger(__name__)
 EVALUATION_SPLITS = ("test", "eval", "evaluation")
 LOGGED = ("eer", "min_dcf_0.01", "min_dcf_0.05", "min_dcf", "cllr")
 DRAWS = 200  # bootstrap draws per evaluation in training; `glottis evaluate` takes more
+COMPARED = 500  # draws of the difference to the best evaluation
 SEEN_BATCH = 64
 
 
@@ -118,10 +126,9 @@ class SpeakerSelection:
         )
         how, dims = Resampled(draws=DRAWS), task.embedder.dims
         embeddings = Embeddings(keys, matrix, {"dims": list(dims)})
-        result = evaluate_speaker(
-            score_trials(embeddings, self.trials), self.trials, self.speakers, how=how
-        )
-        found = _evaluation(result, self.trials.source)
+        scores = score_trials(embeddings, self.trials)
+        result = evaluate_speaker(scores, self.trials, self.speakers, how=how)
+        found = _evaluation(result, self.trials.source, scores)
         if len(dims) > 1:
             found = self._with_sizes(found, embeddings, how)
         return _with_seen(found, self.seen, task)
@@ -133,11 +140,16 @@ class SpeakerSelection:
             scores = score_trials(embeddings.dim(size), self.trials)
             one = evaluate_speaker(scores, self.trials, self.speakers, how=how)
             thresholds[str(size)] = one.thresholds["eer"]
-            measured = _evaluation(one, self.trials.source).values
+            measured = _evaluation(one, self.trials.source, scores).values
             values |= {f"dev/{size}/{name[4:]}": value for name, value in measured.items()}
             if found.values["dev/eer"] > 0:
                 values[f"dev/{size}/ratio"] = one.eer / found.values["dev/eer"]
-        return Evaluation(values, found.selects, {**found.card, "thresholds": thresholds})
+        return replace(found, values=values, card={**found.card, "thresholds": thresholds})
+
+    def compare(self, best: np.ndarray, now: np.ndarray) -> Comparison:
+        trials, names = self.trials, self.speakers
+        voices = trial_voices(trials.target, names[trials.enrol], names[trials.test])
+        return _difference(best, now, trials.target, voices)
 
 
 class SpoofSelection:
@@ -164,7 +176,12 @@ class SpoofSelection:
             ),
         )
         result = evaluate_spoof(scores, self.protocol, how=Resampled(draws=DRAWS))
-        return _with_seen(_evaluation(result, self.protocol.source), self.seen, task)
+        return _with_seen(_evaluation(result, self.protocol.source, scores), self.seen, task)
+
+    def compare(self, best: np.ndarray, now: np.ndarray) -> Comparison:
+        protocol = self.protocol
+        voices = clip_voices(protocol.bonafide, protocol.speaker)
+        return _difference(best, now, protocol.bonafide, voices)
 
 
 class SeenLoss:
@@ -224,6 +241,9 @@ class SeenOnly:
     def __call__(self, task: Task) -> Evaluation:
         return Evaluation(values=self.seen(task), selects=None, card={})
 
+    def compare(self, best: np.ndarray, now: np.ndarray) -> Comparison:
+        raise AssertionError("there are no scores without a list")
+
 
 def refuse_evaluation_rows(rows: Manifest, source: str, allow: Sequence[str]) -> None:
     """Rows that the manifest itself calls evaluation data must not select (P6)."""
@@ -241,7 +261,14 @@ def refuse_evaluation_rows(rows: Manifest, source: str, allow: Sequence[str]) ->
     raise_stops([finding], source, allow)
 
 
-def _evaluation(result: Result, source: str) -> Evaluation:
+def _difference(
+    best: np.ndarray, now: np.ndarray, positive: np.ndarray, voices: Voices
+) -> Comparison:
+    """Of the EER, paired over speakers; a positive difference is worse than the best."""
+    return compare(best, now, positive, voices, {"eer": EER_METRIC}, draws=COMPARED)["eer"]
+
+
+def _evaluation(result: Result, source: str, scores: np.ndarray) -> Evaluation:
     threshold = result.thresholds["eer"]
     values = {f"dev/{name}": value for name, value in result.points.items() if name in LOGGED}
     values["dev/threshold"] = threshold
@@ -254,13 +281,13 @@ def _evaluation(result: Result, source: str) -> Evaluation:
     counts = ", ".join(f"{number} {name}" for name, number in result.n.items())
     text = f"development EER {shown} on {source} ({counts})"
     card = {"eer": result.eer, "threshold": threshold, "list": source, "text": text}
-    return Evaluation(values=values, selects=result.eer, card=card)
+    return Evaluation(values=values, selects=result.eer, card=card, scores=scores)
 
 
 def _with_seen(result: Evaluation, seen: SeenLoss | None, task: Task) -> Evaluation:
     if seen is None:
         return result
-    return Evaluation(result.values | seen(task), result.selects, result.card)
+    return replace(result, values=result.values | seen(task))
 
 
 class SomeClips:

@@ -14,10 +14,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from glottis.config import Config
 from glottis.errors import TrainingStopped
 from glottis.train.task import Task
 
@@ -38,6 +41,20 @@ class Watch:
     checkpoint_bytes: int
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a guard asks for; None is to go on.
+
+    action: "roll back" to the best weights, or "stop" after doing so.  lower: factor on the rate of
+    the network from then on.  freeze: train only what the phase before trained.  why: for the log.
+    """
+
+    action: Literal["roll back", "stop"]
+    why: str
+    lower: float = 1.0
+    freeze: bool = False
+
+
 class Guard:
     """Base: does nothing."""
 
@@ -47,8 +64,9 @@ class Guard:
     def after_step(self, step: int, values: Mapping[str, float]) -> None:
         """At each log interval, with the means since the last one."""
 
-    def after_eval(self, step: int, values: Mapping[str, float]) -> None:
+    def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
         """After each evaluation."""
+        return None
 
 
 class FiniteGuard(Guard):
@@ -145,6 +163,43 @@ def content_hash(tensor: Tensor) -> str:
     """16 hex digits over the bits of a tensor."""
     data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
     return hashlib.blake2b(data.tobytes(), digest_size=8).hexdigest()
+
+
+class StageGuardConfig(Config):
+    """What to do when a phase makes the model worse."""
+
+    evaluations: int = Field(2, ge=1)
+    """Evaluations in a row whose EER is above the best by more than its uncertainty: the 95 %
+    interval of the paired difference over speakers excludes 0."""
+    action: Literal["lower", "freeze", "stop"] = "lower"
+    """Back to the best weights, and then: lower the rate of the network, train only what the phase
+    before trained, or stop."""
+    factor: float = Field(0.1, gt=0, lt=1)
+    """What `lower` multiplies the rate of the network by."""
+
+
+class StageGuard(Guard):
+    """Takes the best weights back when evaluations are worse than theirs beyond doubt (rule H8)."""
+
+    def __init__(self, config: StageGuardConfig) -> None:
+        self.evaluations, self.action = config.evaluations, config.action
+        self.factor = config.factor
+
+    def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
+        count = self.evaluations
+        if values.get("dev/worse_in_a_row", 0) < count:
+            return None
+        low, high = values["dev/minus_best_low"], values["dev/minus_best_high"]
+        why = (
+            f"[H8] {count} evaluations in a row were worse than the best; now by "
+            f"{100 * values['dev/minus_best']:.2f} points of EER, 95 % interval "
+            f"[{100 * low:.2f}, {100 * high:.2f}]"
+        )
+        if self.action == "stop":
+            return Verdict("stop", why)
+        if self.action == "freeze":
+            return Verdict("roll back", why, freeze=True)
+        return Verdict("roll back", why, lower=self.factor)
 
 
 class DiskGuard(Guard):

@@ -101,7 +101,9 @@ class Optimiser:
             ),
         )
         self.factors = [group.pop("rate_factor") for group in self.groups]
-        self.parts = _parts([group.pop("part") for group in self.groups], self.factors)
+        self._part = [group.pop("part") for group in self.groups]
+        self.parts = _parts(self._part, self.factors)
+        self.lowered = 1.0
         for group in self.groups:
             group["lr"] = torch.zeros((), device=device)
         self.inner = _fused(config, self.groups)
@@ -120,8 +122,10 @@ class Optimiser:
 
     def set_rate(self) -> None:
         rate = self.rate()
-        for group, factor in zip(self.inner.param_groups, self.factors, strict=True):
-            group["lr"].copy_(rate * factor)
+        for group, factor, part in zip(
+            self.inner.param_groups, self.factors, self._part, strict=True
+        ):
+            group["lr"].copy_(rate * factor * (self.lowered if part == "network" else 1.0))
 
     def step(self, finite: Tensor) -> None:
         """Update where ``finite``; the rate is a function of the count of applied steps."""
@@ -135,6 +139,16 @@ class Optimiser:
         self.inner.step()
         self.applied += finite
 
+    def lower(self, factor: float) -> None:
+        """The network learns at ``factor`` times its rate from now on; the loss as before."""
+        self.lowered *= factor
+
+    def forget(self) -> None:
+        """Moments of zero, as at the start."""
+        for moments in self.inner.state.values():
+            for value in moments.values():
+                value.zero_()
+
     def adopt(self, earlier: Optimiser) -> None:
         """Take over the moments of parameters that an earlier phase trained, if it is of a kind."""
         if type(self.inner) is not type(earlier.inner):
@@ -144,7 +158,8 @@ class Optimiser:
                 self.inner.state[parameter] = earlier.inner.state[parameter]
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimiser": self.inner.state_dict(), "applied": self.applied.clone()}
+        moments = self.inner.state_dict()
+        return {"optimiser": moments, "applied": self.applied.clone(), "lowered": self.lowered}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.inner.load_state_dict(state["optimiser"])
@@ -155,6 +170,7 @@ class Optimiser:
                 if torch.is_tensor(value) and value.shape == parameter.shape:
                     moments[name] = _in_layout_of(parameter, value)
         self.applied.copy_(state["applied"])
+        self.lowered = state.get("lowered", 1.0)
 
 
 def parameter_groups(

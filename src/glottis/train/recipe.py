@@ -19,6 +19,7 @@ from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
 from glottis.train.foreign import hint
+from glottis.train.guards import StageGuardConfig
 from glottis.train.optim import OptimConfig
 from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
@@ -246,6 +247,8 @@ class Recipe(Config):
     """The recipe several times, each time with some keys changed; leave it out for one phase."""
     evaluate: EvaluateConfig = EvaluateConfig()
     """Selection."""
+    guard: StageGuardConfig | None = None
+    """What to do when evaluations are worse than the best beyond doubt; leave it out to go on."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
     runtime: RuntimeConfig = RuntimeConfig()

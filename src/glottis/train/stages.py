@@ -20,14 +20,23 @@ from glottis.errors import ConfigError
 from glottis.rng import stream_key
 from glottis.train.components import make_augmenter, make_head, make_loader
 from glottis.train.corpus import Corpus
-from glottis.train.engine import Phase, Trainer
-from glottis.train.guards import ChanceGuard, DiskGuard, FiniteGuard, FrozenGuard, Guard, Watch
+from glottis.train.engine import Trainer
+from glottis.train.guards import (
+    ChanceGuard,
+    DiskGuard,
+    FiniteGuard,
+    FrozenGuard,
+    Guard,
+    StageGuard,
+    Watch,
+)
 from glottis.train.optim import Optimiser
 from glottis.train.parts import matches, named, rate_factors, require_patterns
 from glottis.train.phases import ResolvedPhase
 from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe
 from glottis.train.schedule import Schedule
+from glottis.train.state import Phase
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -218,6 +227,7 @@ class Stages:
                 precision = before.precision
         trainer = Trainer(
             **shell,
+            refreeze=lambda made: self.refreeze(number, made),
             task=task,
             loader=prepared.loader,
             optim=optim,
@@ -226,12 +236,34 @@ class Stages:
             guards=make_guards(prepared),
             phases=len(self),
         )
+        self._brief(trainer, prepared)
+        return trainer
+
+    def refreeze(self, number: int, trainer: Trainer) -> None:
+        """Train only what the last phase with something frozen trained (else the loss alone)."""
+        earlier = [one.resolved.config.parts for one in self.prepared[:number]]
+        parts = next((parts for parts in reversed(earlier) if parts != ("*",)), ("head.*",))
+        self.task.free(parts)
+        self.task.distribute()
+        prepared, before = self.prepared[number], trainer.optim
+        trainer.optim = Optimiser(
+            prepared.recipe.optim,
+            self.task.embedder,
+            self.task.head,
+            prepared.schedule,
+            self.device,
+        )
+        trainer.optim.applied.copy_(before.applied)
+        trainer.optim.lowered = before.lowered
+        self._brief(trainer, prepared)
+
+    def _brief(self, trainer: Trainer, prepared: Prepared) -> None:
+        recipe, task = prepared.recipe, self.task
         # a grouped loss chooses among the speakers of a batch
         num_classes = recipe.batch.speakers or len(task.label_map)
         watch = Watch(trainer.run.folder, task, num_classes, checkpoint_bytes(task))
         for guard in trainer.guards:
             guard.before_run(watch)
-        return trainer
 
 
 def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
@@ -259,12 +291,14 @@ def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
 
 def make_guards(prepared: Prepared) -> list[Guard]:
     """The guards of a phase."""
-    return [
+    guards: list[Guard] = [
         FiniteGuard(prepared.recipe.train.skipped_budget),
         ChanceGuard(prepared.phase.steps_per_epoch),
         FrozenGuard(),
         DiskGuard(),
     ]
+    stage = prepared.recipe.guard
+    return guards if stage is None else [*guards, StageGuard(stage)]
 
 
 def checkpoint_bytes(task: Task) -> int:
