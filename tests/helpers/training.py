@@ -28,6 +28,6 @@ def one_step(made: Trainer, index: int = 0) -> dict[str, torch.Tensor]:
         batch,
         made.optim,
         made.precision,
-        accumulation=phase.accumulation,
+        pieces=made.pieces,
         clip_norm=phase.clip_norm,
     )

@@ -6,7 +6,9 @@ on the number of workers, on the start method or on where the stream was started
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +19,7 @@ from torch.utils.data import Sampler as TorchSampler
 from glottis.data.batch import Batch
 from glottis.data.dataset import CropDataset, Draw
 from glottis.data.sampler import Sampler
-from glottis.errors import DataError
+from glottis.errors import DataError, TrainingStopped
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Loader:
             pin_memory=options.pin_memory and torch.cuda.is_available(),
             persistent_workers=options.persistent_workers and parallel,
             multiprocessing_context=method if parallel else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_as_worker,
             # the loader draws a seed for its workers; ours come from (seed, step, item) alone
             generator=torch.Generator().manual_seed(0),
         )
@@ -118,6 +120,24 @@ def _as_it_is(batch: Any) -> Any:  # the dataset made the batch already
     return batch
 
 
-def _one_thread(worker: int) -> None:
-    """Workers leave the cores to the step."""
+@contextmanager
+def workers_named() -> Iterator[None]:
+    """A worker that dies stops what is inside and is named; torch raises it at any moment."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingStopped(
+            f"a data worker died: {str(error).splitlines()[0]}",
+            why="its batches are missing; it was killed from outside, often for want of memory",
+            fix="lower data.workers, data.prefetch or data.cache_mb (or 0 workers to see the "
+            "error itself), then continue with --resume",
+        ) from error
+
+
+def _as_worker(worker: int) -> None:
+    """Workers leave the cores to the step, and signals to the process that they work for."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

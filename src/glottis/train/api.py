@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from glottis.data.loader import workers_named
 from glottis.errors import ConfigError, TrainingStopped
 from glottis.files import write_json
 from glottis.train import distributed
@@ -18,6 +19,7 @@ from glottis.train.assemble import Outcome, assemble
 from glottis.train.checkpoint import phase_of, resumable, writing
 from glottis.train.engine import Trainer
 from glottis.train.recipe import Recipe
+from glottis.train.signals import Signals
 from glottis.train.state import State
 
 log = logging.getLogger(__name__)
@@ -45,20 +47,28 @@ def train_recipe(
         if trainer.run.primary:
             begin_log()
         try:
-            trainer, state = _start(outcome, resume, checkpoint)
-            while True:
-                state = trainer.train(state)
-                ended = trainer.patience_lost(state) or state.stopped
-                if ended or state.phase + 1 == trainer.phases:
-                    break
-                state.next_phase(trainer.phase.steps_per_epoch)
-                trainer = outcome.enter(state.phase, trainer)
-                log.info("%s", outcome.stages.plan()[state.phase])
+            with Signals() as signals, workers_named():
+                trainer, state = _all_phases(outcome, signals, resume, checkpoint)
             result = _finish(trainer, state)
         finally:
             trainer.trackers.close()
     distributed.stop()
     return result
+
+
+def _all_phases(
+    outcome: Outcome, signals: Signals, resume: bool, checkpoint: Path | None
+) -> tuple[Trainer, State]:
+    trainer, state = _start(outcome, resume, checkpoint)
+    while True:
+        trainer.signals = signals
+        state = trainer.train(state)
+        ended = trainer.patience_lost(state) or state.stopped
+        if ended or state.phase + 1 == trainer.phases:
+            return trainer, state
+        state.next_phase(trainer.phase.steps_per_epoch)
+        trainer = outcome.enter(state.phase, trainer)
+        log.info("%s", outcome.stages.plan()[state.phase])
 
 
 def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Trainer, State]:

@@ -33,8 +33,9 @@ from glottis.train.precision import Precision
 from glottis.train.progress import Progress
 from glottis.train.recovery import recover
 from glottis.train.run import Run
+from glottis.train.signals import Signals, stopped_by
 from glottis.train.state import Evaluation, Evaluator, Phase, State
-from glottis.train.step import step
+from glottis.train.step import Pieces, step
 from glottis.train.task import Task
 from glottis.train.trackers import Trackers
 from glottis.train.window import Window
@@ -57,7 +58,9 @@ class Trainer:
     trackers: Trackers
     quarantine: Quarantine
     card: dict[str, Any]
+    signals: Signals = field(default_factory=Signals)
     phases: int = 1
+    pieces: Pieces = field(default_factory=Pieces)
     refreeze: Callable[[Trainer], None] | None = None
     _unreported: list[Broken] = field(default_factory=list)
 
@@ -84,7 +87,7 @@ class Trainer:
                     batch.to(device, non_blocking=phase.non_blocking),
                     self.optim,
                     self.precision,
-                    accumulation=phase.accumulation,
+                    pieces=self.pieces,
                     clip_norm=phase.clip_norm,
                 )
                 state.step += 1
@@ -101,6 +104,11 @@ class Trainer:
                 if saves:
                     self.save(state, best=best)
                     window.restart()
+                asked = self.signals.asked(agreed=saves)
+                if asked:
+                    if not saves:
+                        self.save(state, best=False)
+                    raise stopped_by(asked, state.step, self.run.folder)
             state.seconds = time.monotonic() - began
         finally:
             progress.close()
@@ -230,6 +238,7 @@ class Trainer:
         return {
             "run_id": self.run.run_id,
             **state.saved(),
+            "pieces": self.pieces.count,
             "label_map": list(self.task.label_map),
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
@@ -268,6 +277,7 @@ class Trainer:
         if self.run.primary:
             checkpoints.point_best(best_step)
         self.run.forget_after(saved["step"])
+        self.pieces.count = max(self.pieces.count, saved.get("pieces", 1))
         return State.restored(saved, best, best_step)
 
 

@@ -94,7 +94,7 @@ def _profile(
                 batch.to(device, non_blocking=trainer.phase.non_blocking),
                 trainer.optim,
                 trainer.precision,
-                accumulation=trainer.phase.accumulation,
+                pieces=trainer.pieces,
                 clip_norm=trainer.phase.clip_norm,
             )
             if device.type == "cuda":

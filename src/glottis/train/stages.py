@@ -37,6 +37,7 @@ from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe
 from glottis.train.schedule import Schedule
 from glottis.train.state import Phase
+from glottis.train.step import Pieces
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -235,6 +236,7 @@ class Stages:
             phase=prepared.phase,
             guards=make_guards(prepared),
             phases=len(self),
+            pieces=Pieces(prepared.phase.accumulation),
         )
         self._brief(trainer, prepared)
         return trainer

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from glottis.data.batch import Batch
+from glottis.errors import TrainingStopped
 from glottis.train import distributed
 from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
 from glottis.train.task import Task
 
+log = logging.getLogger(__name__)
+
 Stats = dict[str, Tensor]
+
+
+@dataclass
+class Pieces:
+    """In how many pieces a batch is computed.  It grows when memory does not suffice, and stays."""
+
+    count: int = 1
 
 
 def step(
@@ -22,21 +34,78 @@ def step(
     optim: Optimiser,
     precision: Precision,
     *,
-    accumulation: int,
+    pieces: Pieces,
     clip_norm: float,
 ) -> Stats:
     """Make one optimiser step and return detached statistics (device tensors).
 
     A step whose loss or gradient is not finite changes nothing: not the weights, not the moments,
-    not the buffers (batch-norm statistics), not the schedule.
+    not the buffers (batch-norm statistics), not the schedule.  A batch for which memory does not
+    suffice is computed again in twice as many pieces; the gradient is that of the whole batch.
     """
-    optim.zero_grad()
     buffers = [b for b in task.buffers() if b.numel()]
     before = [b.clone() for b in buffers]
+    while True:
+        try:
+            return _attempt(task, batch, optim, precision, buffers, before, pieces, clip_norm)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+        # outside the handler: the traceback held the activations
+        optim.zero_grad()
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(old)
+        if precision.device.type == "cuda":
+            torch.cuda.empty_cache()
+        _split_more(pieces, batch, reason)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the host had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _split_more(pieces: Pieces, batch: Batch, reason: str) -> None:
+    units = len(batch) // max(1, batch.group)
+    used = min(pieces.count, units)
+    if used == units or distributed.world() > 1:
+        several = distributed.world() > 1
+        raise TrainingStopped(
+            f"there is not enough memory for {len(batch) // used} clips at once ({reason})",
+            why="the other processes wait for this one in the middle of a step"
+            if several
+            else "a smaller piece of a batch does not exist",
+            fix="raise train.accumulation, or lower batch.size"
+            if several
+            else "shorten data.crop_seconds, set runtime.activation_checkpointing=true or "
+            "train.precision=bf16, or take a smaller model",
+        )
+    pieces.count = min(2 * used, units)
+    log.warning(
+        "not enough memory for a batch of %d in %d piece(s): from now on in %d; the gradient is "
+        "that of the whole batch, batch norm sees a piece (%s)",
+        *(len(batch), used, pieces.count, reason),
+    )
+
+
+def _attempt(
+    task: Task,
+    batch: Batch,
+    optim: Optimiser,
+    precision: Precision,
+    buffers: list[Tensor],
+    before: list[Tensor],
+    pieces: Pieces,
+    clip_norm: float,
+) -> Stats:
+    optim.zero_grad()
     total, stats = torch.zeros((), device=precision.device), Stats()
     whole = distributed.mean(task.mass(batch.labels))
     items = distributed.mean(torch.full_like(whole, len(batch))) if task.terms else len(batch)
-    for part in batch.split(accumulation):
+    for part in batch.split(pieces.count):
         share = task.mass(part.labels) / whole  # of the mean over the batch, in all processes
         with task.synchronised(last=part.is_last):
             result = task.run(part, precision)  # margin heads run in fp32 inside
