@@ -63,6 +63,8 @@ class Trainer:
     pieces: Pieces = field(default_factory=Pieces)
     refreeze: Callable[[Trainer], None] | None = None
     _unreported: list[Broken] = field(default_factory=list)
+    _began: float = 0.0
+    _evaluated: float = 0.0
 
     def train(self, state: State) -> State:
         """From ``state`` to the last step of the phase."""
@@ -74,6 +76,7 @@ class Trainer:
         self.task.train()
         first = state.step + 1
         began = time.monotonic() - state.seconds
+        self._began, self._evaluated = time.monotonic(), 0.0
         try:
             while state.step - start < phase.steps and not self._ended_early(state):
                 self._set_margin(state.step - start)
@@ -193,7 +196,10 @@ class Trainer:
         state.latest = result.card
         found = result.values | self._against_best(state, result, best)
         record = {**self._place(state), **found}
-        record["dev/seconds"] = time.monotonic() - began
+        seconds = time.monotonic() - began
+        self._evaluated += seconds
+        found["dev/share_of_time"] = self._evaluated / (time.monotonic() - self._began)
+        record["dev/seconds"] = seconds
         self.run.log(state.step, record)
         if self.run.primary:
             self.trackers.log(state.step, record)

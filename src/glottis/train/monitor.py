@@ -37,6 +37,7 @@ class Monitor:
         """Megabytes, percent, watts."""
         values = {"memory/process_mb": self._process.memory_info().rss / 2**20}
         if self.device.type == "cuda":
+            values["memory/gpu_mb"] = torch.cuda.memory_allocated(self.device) / 2**20
             values["memory/gpu_peak_mb"] = torch.cuda.max_memory_allocated(self.device) / 2**20
         if self._nvml is not None:
             try:

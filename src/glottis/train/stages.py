@@ -39,6 +39,13 @@ from glottis.train.schedule import Schedule
 from glottis.train.state import Phase
 from glottis.train.step import Pieces
 from glottis.train.task import Task
+from glottis.train.watchers import (
+    EmbeddingWatcher,
+    GradientWatcher,
+    ResourceWatcher,
+    ScaleWatcher,
+    SelectionWatcher,
+)
 
 log = logging.getLogger(__name__)
 
@@ -298,6 +305,11 @@ def make_guards(prepared: Prepared) -> list[Guard]:
         ChanceGuard(prepared.phase.steps_per_epoch),
         FrozenGuard(),
         DiskGuard(),
+        GradientWatcher(prepared.phase.steps_per_epoch),
+        ScaleWatcher(),
+        EmbeddingWatcher(),
+        SelectionWatcher(),
+        ResourceWatcher(prepared.phase.steps_per_epoch),
     ]
     stage = prepared.recipe.guard
     return guards if stage is None else [*guards, StageGuard(stage)]

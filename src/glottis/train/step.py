@@ -125,7 +125,12 @@ def _attempt(
     for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(torch.where(finite, buffer, old))
     precision.update(finite)
-    return stats | {"grad_norm": norm, "skipped": (~finite).float()}
+    clipped = norm > clip_norm if clip_norm > 0 else torch.zeros_like(finite)
+    return stats | {
+        "grad_norm": norm,
+        "clipped": clipped.float(),
+        "skipped": (~finite).float(),
+    }
 
 
 def add(sums: Stats, values: Mapping[str, Tensor], share: Tensor | float) -> None:

@@ -193,6 +193,7 @@ class Task(nn.Module):
         with precision.autocast():
             output = self.embedder.network(x, **drawn)
         loss, stats = self._head_loss(output, part, mixed)
+        stats |= embedding_stats(output)
         if hasattr(self.embedder.network, "statistics"):
             stats |= self.embedder.network.statistics()
         return Objective(loss, stats, *self._extra(output, part))
@@ -227,3 +228,16 @@ class Task(nn.Module):
         if group:  # (P K, D) -> (P, K, D), of all processes: the loss compares speakers
             return distributed.gather_rows(output.view(-1, group, output.shape[-1]))
         return output
+
+
+@torch.no_grad()
+def embedding_stats(output: Any) -> dict[str, Tensor]:
+    """Mean length of the (B, D) embeddings, and the mean cosine of two of them (B > 1)."""
+    embedding = getattr(output, "embedding", output).detach().float()
+    norm = embedding.norm(dim=1)
+    count = len(embedding)
+    if count < 2:
+        return {"embedding_norm": norm.mean()}
+    centre = (embedding / norm.clamp_min(1e-12)[:, None]).mean(dim=0)
+    cosine = (count * centre.square().sum() - 1) / (count - 1)
+    return {"embedding_norm": norm.mean(), "embedding_cosine": cosine}
