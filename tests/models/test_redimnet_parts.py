@@ -136,10 +136,14 @@ def test_a_map_and_its_sequence_are_the_same_memory() -> None:
     assert stem.unflatten(2, (60, 10)).data_ptr() == stem.data_ptr()
 
 
-def test_dropout_between_stages_acts_in_training_only() -> None:
-    model = create_model("redimnet_b0", seed=0, aggregation_dropout=0.5)
+@pytest.mark.parametrize("option", ["aggregation_dropout", "projection_dropout"])
+def test_dropout_acts_in_training_only(option: str) -> None:
+    model = create_model("redimnet_b0", seed=0, **{option: 0.5})
     features = noise(4, 60, 40)
     network = model.network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = 0.0
     with torch.no_grad():
         assert not torch.equal(network(features), network(features))
         network.eval()

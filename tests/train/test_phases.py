@@ -14,7 +14,7 @@ from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.assemble import Outcome, assemble
 from glottis.train.phases import Ramp
-from glottis.train.recipe import resolve_phases
+from glottis.train.recipe import load_recipe, resolve_phases
 from glottis.train.state import State
 from helpers.tones import recipe, speaker_tree
 
@@ -219,3 +219,22 @@ def test_a_section_of_a_phase_takes_the_other_kind_of_length_away(tones: Path) -
     assert (resolved.recipe.train.epochs, resolved.recipe.train.steps) == (2, None)
     assert resolved.recipe.evaluate.every_steps is None
     assert resolved.recipe.optim.rate == 1e-3  # what the phase says nothing of
+
+
+def test_the_plan_of_report_002_is_that_of_its_model(tones: Path, tmp_path: Path) -> None:
+    """Projection and its norm learn first: 264,448 of 5,016,305 parameters, 5.3 %."""
+    words = [
+        *("init=null", "new_parts=[]", "model.name=redimnet_b2_mrl", "model.embedding_size=256"),
+        *("model.projection_dropout=0.1", "model.aggregation_dropout=0.1", f"data.root={tones}"),
+        *(f"data.manifest={tones / 'manifest.csv'}", "data.train.label=bonafide", "data.workers=0"),
+        *(f"evaluate.trials={tones / 'trials_dev.txt'}", "batch.size=4"),
+    ]
+    path = Path(__file__).resolve().parents[2] / "recipes" / "redimnet_b2_matryoshka.yaml"
+    made = assemble(load_recipe(path, words), tmp_path / "run")
+    first, second = made.stages.plan()
+    assert "264,448 of 5,016,305 parameters of the network learn (5.3 %)" in first
+    assert "rates: network 1.00e-04, loss 1.00e-04" in first
+    assert "5,016,304 of 5,016,305" in second
+    assert "network 1.00e-05 to 0.00e+00, network 1.00e-04 to 0.00e+00" in second
+    learns = [name for name, p in made.trainer.task.named_parameters() if p.requires_grad]
+    assert "head.heads.0.centres" in learns  # which no optimiser of the report had

@@ -67,7 +67,7 @@ _FRONT_END: Options = {
     "pre_emphasis": 0.97,
 }
 # options of ours that a checkpoint of a named size may have otherwise
-_FREE = ("name", "embedding_size", "aggregation_dropout")
+_FREE = ("name", "embedding_size", "aggregation_dropout", "projection_dropout")
 # arguments that act in training only, or on outputs that are not the embedding
 _IDLE = {
     *("class_dropout", "head_activation", "return_all_outputs"),

@@ -114,6 +114,8 @@ class ReDimNetConfig(Config):
     """a batch norm on the embedding"""
     aggregation_dropout: float = Field(0.0, ge=0, lt=1)
     """in training, on the output of every stage"""
+    projection_dropout: float = Field(0.0, ge=0, lt=1)
+    """in training, before the last linear layer"""
 
 
 class ReDimNetB0Config(ReDimNetConfig):
@@ -305,6 +307,7 @@ class ReDimNet(nn.Module):
         attention = ChannelAttention(pooled, 128, "tanh", context=config.global_context)
         self.pooling = ChannelStatisticsPooling(pooled, attention)
         self.norm = nn.BatchNorm1d(self.pooling.output_size)
+        self.dropout = nn.Dropout(config.projection_dropout)
         self.embedding = nn.Linear(self.pooling.output_size, config.embedding_size)
         self.embedding_norm: nn.BatchNorm1d | None = None
         if config.embedding_norm:
@@ -317,7 +320,7 @@ class ReDimNet(nn.Module):
             x = self.head(x, self.head_norm)
         with no_autocast(x):
             pooled = self.pooling(channels_first(at_least_float32(x)))
-            embedding = self.embedding(self.norm(pooled))
+            embedding = self.embedding(self.dropout(self.norm(pooled)))
             return embedding if self.embedding_norm is None else self.embedding_norm(embedding)
 
     def outputs(self, features: Tensor) -> list[Tensor]:
