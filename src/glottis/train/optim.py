@@ -75,8 +75,8 @@ OptimConfig = Annotated[AdamConfig | AdamWConfig | SgdConfig, Field(discriminato
 class Optimiser:
     """A fused torch optimiser with its schedule, as the step uses it.
 
-    applied: device tensor, the count of steps that changed the weights.  parts: multiples of the
-    rate by part ("network", "head"), where they differ from 1.
+    applied: device tensor, the count of steps that changed the weights.  lowered: factor on the
+    rate of the network, 1 unless a guard has lowered it.
     """
 
     def __init__(
@@ -102,12 +102,18 @@ class Optimiser:
         )
         self.factors = [group.pop("rate_factor") for group in self.groups]
         self._part = [group.pop("part") for group in self.groups]
-        self.parts = _parts(self._part, self.factors)
         self.lowered = 1.0
         for group in self.groups:
             group["lr"] = torch.zeros((), device=device)
         self.inner = _fused(config, self.groups)
         self.set_rate()
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Multiples of the rate by part ("network", "head"), where they differ from 1."""
+        lowered = [self.lowered if part == "network" else 1.0 for part in self._part]
+        factors = [one * factor for one, factor in zip(self.factors, lowered, strict=True)]
+        return _parts(self._part, factors)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
