@@ -45,12 +45,13 @@ class Config(BaseModel):
 
     @model_validator(mode="after")
     def _no_idle_option(self) -> typing.Self:
-        """An option that the others switch off keeps its default."""
+        """An option that the others switch off keeps its default, or is off (0, null) itself."""
         for name, field, value in _fields(self):
             rule = next((m for m in field.metadata if isinstance(m, OnlyWith)), None)
             if rule is None or rule.holds(object.__getattribute__(self, "__dict__")):
                 continue
-            if value != field.get_default(call_default_factory=True):
+            off = value is None or value in (0, False, ())
+            if not off and value != field.get_default(call_default_factory=True):
                 raise ValueError(f"'{name}' does nothing here: it acts only with {rule.text}")
         return self
 

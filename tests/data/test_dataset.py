@@ -134,7 +134,9 @@ class Factor:
 class HalfSpeed:
     """Needs more source samples, and counts as another class every second time."""
 
-    def draw(self, rng: np.random.Generator, num_samples: int) -> tuple[Any, ...]:
+    def draw(
+        self, rng: np.random.Generator, num_samples: int, strength: float = 1.0
+    ) -> tuple[Any, ...]:
         return (Factor(1.5 if rng.random() < 0.5 else 1.0),)
 
     def source_samples(self, params: tuple[Any, ...], num_samples: int) -> int:

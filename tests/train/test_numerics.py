@@ -14,7 +14,7 @@ from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.engine import Trainer
 from glottis.train.runtime import pick_device
-from glottis.train.step import step
+from glottis.train.step import Pieces, step
 from helpers.tones import recipe, speaker_tree, spoof_tree
 from helpers.training import one_step, trainer
 
@@ -135,7 +135,7 @@ def test_accumulation_has_the_gradient_of_the_whole_batch(
         made.task.eval()
         made.task.training = False
         stats = step(
-            made.task, batch, made.optim, made.precision, accumulation=pieces, clip_norm=0.0
+            made.task, batch, made.optim, made.precision, pieces=Pieces(pieces), clip_norm=0.0
         )
         results.append((stats, [p.detach().clone() for p in made.task.parameters()]))
     assert results[0][0]["loss"].item() == pytest.approx(results[1][0]["loss"].item(), rel=1e-5)

@@ -15,6 +15,7 @@ from glottis.models.parts.classifier import CosineClassifier
 from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.engine import Trainer
+from glottis.train.state import Evaluation
 from helpers.tones import recipe, speaker_tree, spoof_tree
 from helpers.training import one_step, trainer
 
@@ -254,13 +255,10 @@ def test_a_matryoshka_loss_needs_the_batches_of_the_loss_inside(
 def test_a_run_ends_when_patience_is_lost_and_a_resume_adds_nothing(
     tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from glottis.train import engine
-
     measured = iter([0.3, 0.2, 0.2, 0.25, 0.1])
-    evaluation = engine.Evaluation
     monkeypatch.setattr(
         "glottis.train.evaluation._evaluation",
-        lambda result, source: evaluation({"dev/eer": 0.0}, next(measured), {}),
+        lambda result, source, scores: Evaluation({"dev/eer": 0.0}, next(measured), {}),
     )
     tree = speaker_tree(tones, evaluate__every_steps=1, evaluate__patience=2, train__steps=6)
     result = train_recipe(recipe(tree), tmp_path / "run")

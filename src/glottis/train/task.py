@@ -232,12 +232,10 @@ class Task(nn.Module):
 
 @torch.no_grad()
 def embedding_stats(output: Any) -> dict[str, Tensor]:
-    """Mean length of the (B, D) embeddings, and the mean cosine of two of them (B > 1)."""
+    """Mean length of the (B, D) embeddings, and the mean cosine of two of them (0 if B is 1)."""
     embedding = getattr(output, "embedding", output).detach().float()
     norm = embedding.norm(dim=1)
     count = len(embedding)
-    if count < 2:
-        return {"embedding_norm": norm.mean()}
     centre = (embedding / norm.clamp_min(1e-12)[:, None]).mean(dim=0)
-    cosine = (count * centre.square().sum() - 1) / (count - 1)
+    cosine = (count * centre.square().sum() - 1) / max(1, count - 1)
     return {"embedding_norm": norm.mean(), "embedding_cosine": cosine}
