@@ -124,6 +124,24 @@ def test_a_phase_of_another_batch_loss_and_crop(tones: Path, tmp_path: Path) -> 
     assert (head.margin, head.scale) == (0.3, 20.0)
 
 
+def test_a_later_phase_is_checked_with_the_loss_it_will_have(tones: Path, tmp_path: Path) -> None:
+    """Of the phase before, not of the first one: its parameters and its margin are others."""
+    first = {"name": "softmax", "train": {"steps": 1}, "loss": {"name": "softmax"}}
+    margin: dict[str, Any] = {"train": {"steps": 1}, "loss": {"name": "aam_softmax"}}
+    last = {
+        **{"name": "ramp", **margin, "margin": {"start": 0.1, "end": 0.2, "epochs": 1}},
+        **{"optim": {"part_rates": {"head.centres": 0.5}}},
+    }
+    made = outcome(tones, tmp_path / "run", first, {"name": "margin", **margin}, last)
+    state, trainer = State(), made.trainer
+    for number in range(3):
+        trainer = trainer if number == 0 else made.enter(number, trainer)
+        state = trainer.train(state)
+        state.next_phase(trainer.phase.steps_per_epoch)
+    assert made.stages.prepared[2].head is made.stages.prepared[1].head is trainer.task.head
+    assert trainer.task.head.margin == pytest.approx(0.1)
+
+
 def test_the_order_of_the_data_is_another_one_in_every_phase(tones: Path, tmp_path: Path) -> None:
     made = outcome(tones, tmp_path / "run", *({**EVERYTHING, "name": str(i)} for i in range(2)))
     first, second = (next(p.loader.batches(0, 1)) for p in made.stages.prepared)
@@ -231,7 +249,7 @@ def test_the_plan_of_report_002_is_that_of_its_model(tones: Path, tmp_path: Path
     ]
     path = Path(__file__).resolve().parents[2] / "recipes" / "redimnet_b2_matryoshka.yaml"
     made = assemble(load_recipe(path, words), tmp_path / "run")
-    first, second = made.stages.plan()
+    first, second = map(made.stages.plan, range(2))
     assert "264,448 of 5,016,305 parameters of the network learn (5.3 %)" in first
     assert "rates: network 1.00e-04, loss 1.00e-04" in first
     assert "5,016,304 of 5,016,305" in second

@@ -101,6 +101,9 @@ def test_a_guard_may_freeze_again_or_stop(voices: Path, tmp_path: Path) -> None:
     _, state = run(made, quality)
     assert state.step == 3
     assert "the run ends" in events(tmp_path / "stop")[0]["done"]
+    assert State.restored(
+        state.saved(), state.best, state.best_step
+    ).stopped  # a resume adds nothing
     frozen = {"evaluations": 1, "action": "freeze"}
     made = assemble(recipe(tree(voices, frozen)), tmp_path / "freeze")
     trainer, state = run(made, [*quality, 6.0])

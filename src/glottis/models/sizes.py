@@ -5,7 +5,7 @@ Kusupati et al., "Matryoshka representation learning", NeurIPS 2022 (arXiv 2205.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from glottis.errors import ConfigError
 
@@ -35,8 +35,3 @@ def chosen_sizes(text: str | None, trained: Sequence[int]) -> tuple[int, ...]:
             f"--dim {text} is no list of sizes", fix="--dim 64, --dim 64,128 or --dim all"
         ) from None
     return tuple(require_trained(size, trained) for size in sizes)
-
-
-def up_to(size: int, trained: Iterable[int]) -> list[int]:
-    """The trained sizes that are left in an embedding cut to ``size`` values."""
-    return [one for one in trained if one <= size]

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from glottis.errors import DataError, ResultError
 from glottis.files import atomic_path
-from glottis.models.sizes import require_trained, up_to
+from glottis.models.sizes import require_trained
 from glottis.score._checks import Names, listed
 from glottis.version import __version__
 
@@ -105,7 +105,7 @@ class Embeddings:
         if not 1 <= size <= full:
             raise ResultError(f"dimension {size} of embeddings with {full} values")
         part = unit_length(self.matrix[:, :size], self.utterances)
-        left = up_to(size, self.dims)
+        left = [one for one in self.dims if one <= size]
         return Embeddings(
             self.utterances, part, {**self.about, "dims": left if size in left else [size]}
         )

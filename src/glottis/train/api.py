@@ -68,7 +68,7 @@ def _all_phases(
             return trainer, state
         state.next_phase(trainer.phase.steps_per_epoch)
         trainer = outcome.enter(state.phase, trainer)
-        log.info("%s", outcome.stages.plan()[state.phase])
+        log.info("%s", outcome.stages.plan(state.phase))
 
 
 def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Trainer, State]:
@@ -76,8 +76,8 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
     run = trainer.run
     source = checkpoint or (run.checkpoints.latest() if resume else None)
     log.info("run %s: %s on %s", run.run_id, trainer.task.embedder.name, trainer.precision.device)
-    for line in outcome.stages.plan():
-        log.info("%s", line)
+    for number in range(len(outcome.stages)):
+        log.info("%s", outcome.stages.plan(number))
     if source is None:
         if run.continues:
             log.info("nothing was saved yet: starting from the beginning")

@@ -86,9 +86,9 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         "card": _card(recipe, run, corpus, augmenter),
     }
     outcome = Outcome(corpus, stages, shell)
+    distributed.barrier()  # the folder is there, for all
     _ = outcome.trainer
     _require_all_read(recipe, phases)
-    distributed.barrier()  # the folder is there, for all
     return outcome
 
 

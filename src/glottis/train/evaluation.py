@@ -136,14 +136,18 @@ class SpeakerSelection:
     def _with_sizes(self, found: Evaluation, embeddings: Embeddings, how: Resampled) -> Evaluation:
         """Every size of a Matryoshka embedding; the whole one selects."""
         values, thresholds = dict(found.values), {}
-        for size in embeddings.dims:
+        for size in embeddings.dims[:-1]:
             scores = score_trials(embeddings.dim(size), self.trials)
             one = evaluate_speaker(scores, self.trials, self.speakers, how=how)
             thresholds[str(size)] = one.thresholds["eer"]
             measured = _evaluation(one, self.trials.source, scores).values
             values |= {f"dev/{size}/{name[4:]}": value for name, value in measured.items()}
-            if found.values["dev/eer"] > 0:
-                values[f"dev/{size}/ratio"] = one.eer / found.values["dev/eer"]
+        whole = embeddings.dims[-1]  # measured already
+        thresholds[str(whole)] = found.values["dev/threshold"]
+        values |= {f"dev/{whole}/{name[4:]}": value for name, value in found.values.items()}
+        if found.values["dev/eer"] > 0:
+            for size in embeddings.dims:
+                values[f"dev/{size}/ratio"] = values[f"dev/{size}/eer"] / found.values["dev/eer"]
         return replace(found, values=values, card={**found.card, "thresholds": thresholds})
 
     def compare(self, best: np.ndarray, now: np.ndarray) -> Comparison:

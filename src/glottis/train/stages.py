@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A phase, ready to be entered.  head: a new loss, or None: that of the phase before."""
+    """A phase, ready to be entered.  head: its loss, often the very one of the phase before."""
 
     resolved: ResolvedPhase
     phase: Phase
@@ -84,7 +84,6 @@ class Stages:
         self.task, self.corpus, self.labels, self.device = task, corpus, labels, device
         self.terms = terms
         self.copies = task.augmenter.label_copies if task.augmenter else 1
-        self._current_head = 0  # number of the phase whose loss the task has
         self.prepared: list[Prepared] = []
         for resolved in phases:
             self.prepared.append(self._prepare(resolved))
@@ -106,12 +105,13 @@ class Stages:
                 )
         classes = len(self.task.label_map) // self.copies
         loader = make_loader(resolved, self.corpus, self.labels, classes, augmenter)
-        head = None
+        head = self.task.head if before is None else before.head
         if before is not None and recipe.loss != before.recipe.loss:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(stream_key(recipe.seed, "head", resolved.number)[0] >> 1)
-                head = make_head(recipe, self.task.embedder, len(self.task.label_map))
-        if config.margin is not None and not hasattr(head or self.task.head, "set_margin"):
+                made: Any = make_head(recipe, self.task.embedder, len(self.task.label_map))
+                head = made.to(self.device)
+        if config.margin is not None and not hasattr(head, "set_margin"):
             raise ConfigError(
                 f"phase '{config.name}' has a margin ramp; its loss has no margin",
                 fix="take a margin loss (aam_softmax ...), or remove 'margin'",
@@ -156,7 +156,7 @@ class Stages:
 
     def rates(self, prepared: Prepared) -> dict[str, tuple[float, float, float]]:
         """(first, highest, last) learning rate of every parameter that learns in a phase."""
-        config, head = prepared.recipe.optim, prepared.head or self.task.head
+        config, head = prepared.recipe.optim, prepared.head
         parts = prepared.resolved.config.parts
         names = [name for name, _ in named(self.task.embedder, head)]
         require_patterns(parts, names, f"phase '{prepared.resolved.config.name}': parts")
@@ -173,13 +173,11 @@ class Stages:
             if name in free and matches(name, parts)
         }
 
-    def plan(self) -> list[str]:
-        """A line for every phase: length, what learns, rates, margin, batch."""
-        return [self._line(prepared) for prepared in self.prepared]
-
-    def _line(self, prepared: Prepared) -> str:
+    def plan(self, number: int) -> str:
+        """A phase in one line: length, what learns, rates, margin, batch."""
+        prepared = self.prepared[number]
         phase, recipe, config = prepared.phase, prepared.recipe, prepared.resolved.config
-        rates, head = self.rates(prepared), prepared.head or self.task.head
+        rates, head = self.rates(prepared), prepared.head
         sizes = {name: p.numel() for name, p in named(self.task.embedder, head)}
         inside = sum(size for name, size in sizes.items() if not name.startswith("head."))
         learns = {part: sum(size for name, size in sizes.items()
@@ -217,11 +215,9 @@ class Stages:
         """
         prepared = self.prepared[number]
         recipe, task = prepared.recipe, self.task
-        for passed in self.prepared[self._current_head + 1 : number + 1]:
-            if passed.head is not None:
-                new = task.replace_head(passed.head.to(self.device))
-                log.info("phase '%s': new in the loss: %s", passed.phase.name, ", ".join(new))
-        self._current_head = max(self._current_head, number)
+        if prepared.head is not task.head:
+            new = task.replace_head(prepared.head)
+            log.info("phase '%s': new in the loss: %s", prepared.phase.name, ", ".join(new))
         task.free(prepared.resolved.config.parts)
         task.augmenter, task.seed = prepared.augmenter, prepared.resolved.seed
         task.terms = self.terms(recipe, task)

@@ -127,7 +127,7 @@ class State:
 
 _SAVED = (
     *("step", "best", "best_step", "since_best", "latest", "seconds"),
-    *("phase", "phase_start", "epochs", "worse", "refrozen"),
+    *("phase", "phase_start", "epochs", "worse", "refrozen", "stopped"),
 )
 
 
