@@ -3,7 +3,7 @@
     GLOTTIS_SHARED=... python benchmarks/ablations.py EXPERIMENT [--out runs/ablations]
         [--seeds 1,2,3] [key=value ...]
 
-EXPERIMENT: nested_fixes, nested_baseline, decoder or aasist_start.  Trains every variant with every
+EXPERIMENT: nested_fixes, nested_baseline, decoder, aasist_start, sizes or stages.  Trains every variant with every
 seed (a run that is finished is not made again), scores the list with the last checkpoint and prints
 JSON: the equal error rate of every run with its interval, and the difference to the first variant
 on the same trials with the same seed, paired over speakers.
@@ -26,7 +26,7 @@ import numpy as np
 from torch import nn
 
 from glottis.data import Manifest
-from glottis.models import build_model, save_model
+from glottis.models import build_model, import_weights, save_model
 from glottis.rng import stream_key
 from glottis.score import compare, trial_voices
 from glottis.score.checkpoint import Evaluated, evaluate_checkpoint
@@ -76,7 +76,46 @@ def aasist_start(variant: str, recipe: Any, folder: Path) -> Path | None:
     return folder
 
 
+def published_ge2e(variant: str, recipe: Any, folder: Path) -> Path:
+    """The encoder that others trained on thousands of speakers."""
+    path = SPEECH.parent / "golden" / "ge2e_weights.safetensors"
+    save_model(import_weights("ge2e", path), folder)
+    return folder
+
+
+def phases(*each: dict[str, Any]) -> str:
+    """An override that replaces the phases of a recipe."""
+    return f"phases={json.dumps(each)}"
+
+
 TRIALS = ("trials", str(SPEECH / "lists" / "trials_dev.txt"))
+TEST = ("trials", str(SPEECH / "lists" / "trials_test.txt"))
+TENTH = {"part_rates": {"head": 1.0, "network": 0.1}}
+COSINE = {"name": "cosine", "final_factor": 0.01}
+
+
+def progressive() -> str:
+    """256 values first, the others one after the other; as many epochs as the recipe."""
+    steps = [{"name": "class weights", "parts": ["head"], "train": {"epochs": 4}}]
+    steps[0] |= {"loss": {"dims": [256]}}
+    for dims in ([256], [192, 256], [128, 192, 256], [64, 128, 192, 256]):
+        one = {"name": f"down to {dims[0]}", "train": {"epochs": 3}, "loss": {"dims": dims}}
+        last = {"schedule": COSINE} if dims[0] == 64 else {}
+        steps.append({**one, "optim": TENTH, **last})
+    return phases(*steps)
+
+
+def unfrozen(*first: str, second: tuple[str, ...] = ("network", "head")) -> str:
+    """The last layer first, then everything at the rate of the class weights (report 002)."""
+    return phases(
+        {"name": "last layer", "parts": list(first), "train": {"epochs": 4}},
+        {"name": "everything", "parts": list(second), "train": {"epochs": 8}},
+    )
+
+
+TRAINED = unfrozen("network.linear", "head")
+UNTRAINED = unfrozen("network.linear", second=("network",))
+GUARD = "guard={evaluations: 2, action: lower, factor: 0.01}"
 PROTOCOL = ("protocol", str(SPEECH / "protocols" / "cm.dev.trl.txt"))
 EXPERIMENTS = {
     "nested_fixes": Experiment(
@@ -138,6 +177,29 @@ EXPERIMENTS = {
         },
         common=("train.epochs=1", "data.crop_seconds=1.0", "evaluate.window.seconds=1.0"),
         start=aasist_start,
+    ),
+    "sizes": Experiment(
+        "speech_ge2e_matryoshka.yaml",
+        TEST,
+        {
+            "one size": ("loss.dims=[256]",),
+            "simultaneous": (),
+            "progressive": (progressive(),),
+        },
+        common=("evaluate.every_epochs=4",),
+        start=published_ge2e,
+    ),
+    "stages": Experiment(
+        "speech_ge2e_matryoshka.yaml",
+        TEST,
+        {
+            "class weights trained, no guard": (TRAINED,),
+            "class weights trained, guard": (TRAINED, GUARD),
+            "class weights untrained, no guard": (UNTRAINED,),
+            "class weights untrained, guard": (UNTRAINED, GUARD),
+        },
+        common=("loss.dims=[256]", "evaluate.every_epochs=1"),
+        start=published_ge2e,
     ),
 }
 
