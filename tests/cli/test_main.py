@@ -35,6 +35,7 @@ CONTRACT = {
     "recipes": "--json",
     "runs": "DIR --json --watch",
     "inspect": "CHECKPOINT --json",
+    "replay": "BUNDLE --json",
     "profile": "RECIPE KEY=VALUE --active --json --out --wait --warmup",
     "import-weights": "ARCH FILE DST KEY=VALUE --format --json",
 }

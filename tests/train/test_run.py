@@ -10,12 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch import nn
 
 from glottis.errors import TrainingStopped
 from glottis.report.history import read_metrics
 from glottis.train import run as run_module
 from glottis.train import train_recipe
-from glottis.train.guards import ChanceGuard, DiskGuard, FiniteGuard, Watch
+from glottis.train.guards import ChanceGuard, DiskGuard, FiniteGuard, NonFiniteConfig, Watch
 from glottis.train.progress import Progress, clock
 from glottis.train.run import Run
 from helpers.tones import recipe, speaker_tree, write_corpus
@@ -156,11 +157,14 @@ def test_without_a_terminal_lines_are_plain_and_rare(caplog: pytest.LogCaptureFi
 
 
 def test_the_finite_guard_counts_the_last_thousand_steps_only(tmp_path: Path) -> None:
-    guard = FiniteGuard(budget=2)
-    guard.after_step(10, {"skipped_steps": 2})
-    guard.after_step(1500, {"skipped_steps": 2})
-    with pytest.raises(TrainingStopped, match="3 of the last 1,000"):
-        guard.after_step(1600, {"skipped_steps": 1})
+    guard = FiniteGuard(budget=2, config=NonFiniteConfig())
+    guard.before_run(Watch(tmp_path, nn.Linear(2, 2), 100, 1))  # type: ignore[arg-type]
+    assert guard.after_step(10, {"skipped_steps": 2}) is None
+    assert guard.after_step(1500, {"skipped_steps": 2, "first_skipped": 1493}) is None
+    verdict = guard.after_step(1600, {"skipped_steps": 1, "first_skipped": 1599})
+    assert verdict is not None
+    assert "3 of the last 1,000" in verdict.why
+    assert (verdict.bad_step, verdict.since) == (1599, 1493)
 
 
 def test_the_chance_guard_tells_stuck_from_collapsed_and_speaks_once(

@@ -93,6 +93,7 @@ def test_too_many_bad_steps_stop_the_run_and_leave_its_checkpoints(
         train={"steps": 12, "skipped_budget": 2},
         checkpoint={"every_steps": 3},
         log={"every_steps": 1},
+        nonfinite={"action": "stop"},
     )
     logger = logging.getLogger("glottis")
     level = logger.level

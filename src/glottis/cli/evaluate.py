@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ def evaluate(
     Example: glottis evaluate runs/first --trials trials.txt --root ~/voices
     """
     from glottis.report.evaluation import write_report
+    from glottis.report.history import events_of
     from glottis.score.checkpoint import evaluate_checkpoint
     from glottis.score.clips import open_clips
     from glottis.train.runtime import pick_device
@@ -93,6 +95,8 @@ def evaluate(
         device=chosen,
         progress=Bar("embedding"),
     )
+    notes = [note for path in checkpoint for note in events_of(path)]
+    done = replace(done, result=replace(done.result, notes=(*done.result.notes, *notes)))
     if scores is not None:
         done.write_scores(scores)
     if out is not None:

@@ -36,6 +36,7 @@ VERBS = {
     "recipes": ("listing", "recipes that come with Glottis"),
     "runs": ("runs", "table of the runs in a folder"),
     "inspect": ("inspect", "what a checkpoint holds"),
+    "replay": ("replay", "a training step that was not finite, once more"),
     "profile": ("profile", "where the time of a training step goes"),
     "import-weights": ("import_weights", "official checkpoints -> ours"),
 }

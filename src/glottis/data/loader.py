@@ -97,6 +97,11 @@ class Loader:
             yield from self._stream(start, min(epoch_end, stop))
             start = epoch_end
 
+    def one(self, step: int) -> Batch:
+        """The batch of a step once more, made in this process."""
+        (draws,) = _Steps(self.sampler, step, step + 1, self.rank, self.world)
+        return self.dataset.__getitems__(draws)
+
     def _stream(self, start: int, stop: int) -> Iterator[Batch]:
         options = self.options
         parallel = options.workers > 0

@@ -7,6 +7,16 @@ from pathlib import Path
 from typing import Any
 
 
+def events_of(checkpoint: Path) -> list[str]:
+    """What guards did in the run of a checkpoint (or run folder), a sentence each."""
+    folder = checkpoint.resolve()
+    run = next((one for one in (folder, *folder.parents[:2]) if (one / "run.json").is_file()), None)
+    if run is None:
+        return []
+    lines = [line for line in read_metrics(run) if "event" in line]
+    return [f"training, step {line['step']}: {line['why']}: {line['done']}" for line in lines]
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All metric lines of a run, oldest first; a line cut off by a kill is left out."""
     path = folder / "metrics.jsonl"

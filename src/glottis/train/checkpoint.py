@@ -157,6 +157,11 @@ class CheckpointFolder:
                 shutil.rmtree(doomed)
 
 
+def step_of(folder: Path) -> int:
+    """The step of a checkpoint folder."""
+    return int(folder.name.removeprefix("step-"))
+
+
 def resumable(path: Path) -> Path:
     """The checkpoint that ``path`` means: itself, or the newest one of a run folder."""
     newest = path / "checkpoints" / "latest"

@@ -23,16 +23,18 @@ from glottis.audio import Broken, Quarantine
 from glottis.data.batch import Batch
 from glottis.data.loader import Loader
 from glottis.errors import ModelError
-from glottis.rng import stream_key
 from glottis.train import distributed
+from glottis.train.bundle import step_seed
 from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.guards import Guard
 from glottis.train.monitor import Monitor
+from glottis.train.nonfinite import remedy
 from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
 from glottis.train.progress import Progress
 from glottis.train.recovery import recover
 from glottis.train.run import Run
+from glottis.train.runtime import in_fp32
 from glottis.train.signals import Signals, stopped_by
 from glottis.train.state import Evaluation, Evaluator, Phase, State
 from glottis.train.step import Pieces, step
@@ -60,6 +62,7 @@ class Trainer:
     card: dict[str, Any]
     signals: Signals = field(default_factory=Signals)
     phases: int = 1
+    recipe: Any = None
     pieces: Pieces = field(default_factory=Pieces)
     refreeze: Callable[[Trainer], None] | None = None
     _unreported: list[Broken] = field(default_factory=list)
@@ -69,7 +72,7 @@ class Trainer:
     def train(self, state: State) -> State:
         """From ``state`` to the last step of the phase."""
         phase, device, start = self.phase, self.precision.device, state.phase_start
-        window = Window(device)
+        window = self.window = Window(device)
         monitor = Monitor(device)
         progress = Progress(state.step - start, phase.steps, phase.steps_per_epoch)
         batches = self.loader.batches(state.step - start, phase.steps)
@@ -84,7 +87,7 @@ class Trainer:
                     batch = next(batches)
                 self._meet_broken(batch)
                 # dropout is a function of (seed, step) too: no generator state to restore
-                torch.manual_seed(stream_key(phase.seed, "step", state.step, distributed.rank())[0])
+                torch.manual_seed(step_seed(phase.seed, state.step, distributed.rank()))
                 stats = step(
                     self.task,
                     batch.to(device, non_blocking=phase.non_blocking),
@@ -96,7 +99,7 @@ class Trainer:
                 state.step += 1
                 if state.step == first:
                     self.task.require_gradients()
-                window.add(stats, batch)
+                window.add(stats, batch, state.step)
                 done = state.step - start
                 evaluates = done % phase.evaluate_every == 0 or done == phase.steps
                 saves = done % phase.save_every == 0 or evaluates
@@ -184,7 +187,9 @@ class Trainer:
             self.trackers.log(state.step, record)
             progress.update(state.step - state.phase_start, values)
         for guard in self.guards:
-            guard.after_step(state.step, values)
+            verdict = guard.after_step(state.step, values)
+            if verdict is not None:
+                remedy(self, state, verdict)
 
     def _evaluate(self, state: State, progress: Progress) -> bool:
         if self.evaluator is None:
@@ -245,6 +250,7 @@ class Trainer:
             "run_id": self.run.run_id,
             **state.saved(),
             "pieces": self.pieces.count,
+            "guards": {type(guard).__name__: guard.saved() for guard in self.guards},
             "label_map": list(self.task.label_map),
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
@@ -284,7 +290,14 @@ class Trainer:
             checkpoints.point_best(best_step)
         self.run.forget_after(saved["step"])
         self.pieces.count = max(self.pieces.count, saved.get("pieces", 1))
-        return State.restored(saved, best, best_step)
+        for guard in self.guards:
+            kept = saved.get("guards", {}).get(type(guard).__name__)
+            if kept:
+                guard.restore(kept)
+        state = State.restored(saved, best, best_step)
+        for name in state.in_fp32:
+            in_fp32(self.task.get_submodule(name))
+        return state
 
 
 def _shown(name: str, value: float) -> str:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from glottis.config import Config
 from glottis.errors import TrainingStopped
+from glottis.train.forensics import poisoned
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,16 @@ class Verdict:
 
     action: "roll back" to the best weights, or "stop" after doing so.  lower: factor on the rate of
     the network from then on.  freeze: train only what the phase before trained.  why: for the log.
+    bad_step: a step that was not finite, to be looked at; back is then to the last checkpoint
+    before the first of them, ``since``.
     """
 
     action: Literal["roll back", "stop"]
     why: str
     lower: float = 1.0
     freeze: bool = False
+    bad_step: int | None = None
+    since: int = 0
 
 
 class Guard:
@@ -61,39 +66,85 @@ class Guard:
     def before_run(self, watch: Watch) -> None:
         """Once, before the first step."""
 
-    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+    def after_step(self, step: int, values: Mapping[str, float]) -> Verdict | None:
         """At each log interval, with the means since the last one."""
+        return None
+
+    def saved(self) -> dict[str, Any]:
+        """Plain data that a resumed run needs."""
+        return {}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """What `saved` gave."""
 
     def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
         """After each evaluation."""
         return None
 
 
+class NonFiniteConfig(Config):
+    """What to do when too many steps are not finite."""
+
+    action: Literal["lower", "stop"] = "lower"
+    """Back to the last good checkpoint, and on with a lower rate (a half-precision module whose
+    output was the first bad one goes on in float32 instead); or stop."""
+    factor: float = Field(0.3, gt=0, lt=1)
+    """What ``lower`` multiplies the rate of the network by."""
+    attempts: int = Field(3, ge=1)
+    """How often before the run stops after all."""
+
+
 class FiniteGuard(Guard):
-    """Stops when more than ``budget`` of the last 1,000 steps were not finite (rule H1)."""
+    """Acts when more than ``budget`` of the last 1,000 steps were not finite (rule H1).
 
-    def __init__(self, budget: int) -> None:
+    Weights or buffers that are not finite count at once, whatever the budget.  Steps that fp16
+    skips to find its loss scale are counted apart.
+    """
+
+    def __init__(self, budget: int, config: NonFiniteConfig) -> None:
         self.budget = budget
-        self._windows: deque[tuple[int, float]] = deque()
+        self.action, self.factor, self.attempts = config.action, config.factor, config.attempts
+        self._windows: deque[tuple[int, float, int]] = deque()  # at, how many, the first
+        self._acted = 0
 
-    def after_step(self, step: int, values: Mapping[str, float]) -> None:
-        skipped = values.get("skipped_steps", 0)
-        if not skipped:
-            return
-        self._windows.append((step, skipped))
-        while self._windows[0][0] <= step - 1000:
-            self._windows.popleft()
-        total = sum(count for _, count in self._windows)
-        log.warning("%d step(s) were not finite and changed nothing (step %d)", skipped, step)
-        if total > self.budget:
-            raise TrainingStopped(
-                f"{total:.0f} of the last 1,000 steps had a non-finite loss or gradient "
-                f"(allowed: train.skipped_budget={self.budget})",
-                why="skipping more would train on a biased part of the data",
-                fix="look for the first bad value: train.precision=fp32, a lower optim.rate, or "
-                "the clips of the step named in train.log; the last checkpoint is intact",
-                rule="H1",
+    def before_run(self, watch: Watch) -> None:
+        self._task = watch.task
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> Verdict | None:
+        skipped = values.get("skipped_steps", 0) - values.get("overflow_steps", 0)
+        first = int(values.get("first_skipped", step))
+        if skipped:
+            self._windows.append((step, skipped, first))
+            log.warning(
+                "%d step(s) were not finite and changed nothing; the first was step %d",
+                *(skipped, first),
             )
+        while self._windows and self._windows[0][0] <= step - 1000:
+            self._windows.popleft()
+        total = sum(count for _, count, _ in self._windows)
+        bad = poisoned(self._task)
+        if total <= self.budget and bad is None:
+            return None
+        why = f"[H1] {bad.where} are not finite" if bad else (
+            f"[H1] {total:.0f} of the last 1,000 steps had a loss or gradient that was not finite "
+            f"(allowed: train.skipped_budget={self.budget})"
+        )  # fmt: skip
+        since = self._windows[0][2] if self._windows else first
+        self._windows.clear()
+        self._acted += 1
+        stops = self.action == "stop"
+        if not stops and self._acted > self.attempts:
+            stops, why = True, f"{why}; {self.attempts} remedies did not last"
+        action: Literal["roll back", "stop"] = "stop" if stops else "roll back"
+        return Verdict(action, why, lower=self.factor, bad_step=first, since=since)
+
+    def saved(self) -> dict[str, Any]:
+        return {"windows": [list(window) for window in self._windows], "acted": self._acted}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        windows = saved["windows"]
+        self._windows = deque((int(at), float(count), int(first)) for at, count, first in windows)
+        self._acted = int(saved["acted"])
 
 
 class ChanceGuard(Guard):

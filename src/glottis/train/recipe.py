@@ -19,7 +19,7 @@ from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
 from glottis.train.foreign import hint
-from glottis.train.guards import StageGuardConfig
+from glottis.train.guards import NonFiniteConfig, StageGuardConfig
 from glottis.train.optim import OptimConfig
 from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
@@ -117,7 +117,7 @@ class TrainConfig(Config):
     clip_norm: float = Field(5.0, ge=0)
     """Largest gradient norm; larger gradients are scaled down.  0 = off."""
     skipped_budget: int = Field(3, ge=0)
-    """Non-finite steps that are skipped in any 1,000 before the run stops."""
+    """Steps that are not finite and are skipped in any 1,000 before ``nonfinite`` acts."""
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainConfig:
@@ -249,6 +249,8 @@ class Recipe(Config):
     """Selection."""
     guard: StageGuardConfig | None = None
     """What to do when evaluations are worse than the best beyond doubt; leave it out to go on."""
+    nonfinite: NonFiniteConfig = NonFiniteConfig()
+    """What to do when more steps are not finite than ``train.skipped_budget`` allows."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
     runtime: RuntimeConfig = RuntimeConfig()

@@ -93,6 +93,27 @@ def prepare_network(
         model.network.compile(dynamic=False)
 
 
+def in_fp32(module: nn.Module) -> None:
+    """Compute a module in float32 from now on, whatever the precision around it, in place."""
+    inner = module.forward
+
+    def forward(*inputs: Any, **options: Any) -> Any:
+        given = [x.float() if _is_half(x) else x for x in inputs]
+        with torch.autocast(_device_of(module, given).type, enabled=False):
+            return inner(*given, **options)
+
+    module.forward = forward
+
+
+def _is_half(value: Any) -> bool:
+    return torch.is_tensor(value) and value.dtype in (torch.float16, torch.bfloat16)
+
+
+def _device_of(module: nn.Module, inputs: list[Any]) -> torch.device:
+    tensors = [*module.parameters(), *(x for x in inputs if torch.is_tensor(x))]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
 def _recompute(network: nn.Module) -> None:
     """Recompute each heavy block in the backward pass instead of keeping its activations."""
     blocks = [module for name, module in network.named_modules() if _is_heavy(network, name)]

@@ -239,6 +239,7 @@ class Stages:
             phase=prepared.phase,
             guards=make_guards(prepared),
             phases=len(self),
+            recipe=recipe,
             pieces=Pieces(prepared.phase.accumulation),
         )
         self._brief(trainer, prepared)
@@ -297,7 +298,7 @@ def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
 def make_guards(prepared: Prepared) -> list[Guard]:
     """The guards of a phase."""
     guards: list[Guard] = [
-        FiniteGuard(prepared.recipe.train.skipped_budget),
+        FiniteGuard(prepared.recipe.train.skipped_budget, prepared.recipe.nonfinite),
         ChanceGuard(prepared.phase.steps_per_epoch),
         FrozenGuard(),
         DiskGuard(),

@@ -70,7 +70,8 @@ class State:
     since_best: evaluations of the phase after the best one.  phase_start: steps made before the
     phase; epochs: passes over the data before it.  best_scores: of the best evaluation.
     worse: evaluations in a row that were worse than it beyond doubt.  refrozen: a guard has frozen
-    again what the phase before had frozen.  stopped: why a guard ended the run.
+    again what the phase before had frozen.  stopped: why a guard ended the run.  in_fp32: modules
+    whose numbers were too large for half precision.
     """
 
     step: int = 0
@@ -86,6 +87,7 @@ class State:
     worse: int = 0
     refrozen: bool = False
     stopped: str = ""
+    in_fp32: list[str] = field(default_factory=list)
 
     def next_phase(self, steps_per_epoch: int) -> None:
         """The steps that follow are those of the next phase."""
@@ -128,6 +130,7 @@ class State:
 _SAVED = (
     *("step", "best", "best_step", "since_best", "latest", "seconds"),
     *("phase", "phase_start", "epochs", "worse", "refrozen", "stopped"),
+    "in_fp32",
 )
 
 

@@ -39,8 +39,8 @@ def step(
 ) -> Stats:
     """Make one optimiser step and return detached statistics (device tensors).
 
-    A step whose loss or gradient is not finite changes nothing: not the weights, not the moments,
-    not the buffers (batch-norm statistics), not the schedule.  A batch for which memory does not
+    A step whose loss, gradient or batch-norm statistics are not finite changes nothing: not the
+    weights, not the moments, not the buffers, not the schedule.  A batch for which memory does not
     suffice is computed again in twice as many pieces; the gradient is that of the whole batch.
     """
     buffers = [b for b in task.buffers() if b.numel()]
@@ -119,18 +119,18 @@ def _attempt(
     norm = gradient_norm(optim.parameters) / precision.scale  # before clipping
     if task.terms:
         stats["loss_total"] = total
-    finite = distributed.all_true(torch.isfinite(norm) & torch.isfinite(total))
+    own = torch.isfinite(norm) & torch.isfinite(total) & all_finite(buffers, norm)
+    finite = distributed.all_true(own)
     scale_gradients(optim.parameters, clip_factor(norm, clip_norm) / precision.scale)
     optim.step(finite)  # masked: a bad step changes nothing
     for buffer, old in zip(buffers, before, strict=True):
         buffer.copy_(torch.where(finite, buffer, old))
     precision.update(finite)
     clipped = norm > clip_norm if clip_norm > 0 else torch.zeros_like(finite)
-    return stats | {
-        "grad_norm": norm,
-        "clipped": clipped.float(),
-        "skipped": (~finite).float(),
-    }
+    stats |= {"grad_norm": norm, "clipped": clipped.float(), "skipped": (~finite).float()}
+    if precision.scaled:  # too large a scale, and nothing else: it halves
+        stats["overflow"] = (~finite & torch.isfinite(total) & (precision.scale > 1)).float()
+    return stats
 
 
 def add(sums: Stats, values: Mapping[str, Tensor], share: Tensor | float) -> None:
@@ -145,6 +145,15 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     norms = torch._foreach_norm(gradients)
     norm: Tensor = torch.linalg.vector_norm(torch.stack([n.float() for n in norms]))
     return norm
+
+
+def all_finite(tensors: Iterable[Tensor], like: Tensor) -> Tensor:
+    """Whether every value of the floating-point tensors is finite, a device scalar."""
+    floats = [tensor for tensor in tensors if tensor.is_floating_point()]
+    if not floats:
+        return torch.ones((), dtype=torch.bool, device=like.device)
+    norms = torch._foreach_norm(floats, float("inf"))
+    return torch.isfinite(torch.stack([norm.float() for norm in norms])).all()
 
 
 def clip_factor(norm: Tensor, max_norm: float) -> Tensor:

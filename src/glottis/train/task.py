@@ -60,6 +60,18 @@ class Objective(NamedTuple):
     extra_stats: dict[str, Tensor] = {}  # noqa: RUF012
 
 
+class Inputs(NamedTuple):
+    """What the network hears of a part.
+
+    wave: (B, S) float32, augmented.  features: (B, F, T), masked; None where the network hears the
+    wave.  mixed: of a mixup, the partner of each item and its own share.
+    """
+
+    wave: Tensor
+    features: Tensor | None = None
+    mixed: tuple[Tensor, Tensor] | None = None
+
+
 class Task(nn.Module):
     """Embedder, loss head and label map in one module.
 
@@ -175,6 +187,10 @@ class Task(nn.Module):
         return torch.tensor(float(len(labels)), device=labels.device)
 
     def forward(self, part: Part, precision: Precision) -> Objective:
+        return self.objective(self.inputs(part), part, precision)
+
+    def inputs(self, part: Part) -> Inputs:
+        """The waves with their augmentations, and the features with theirs."""
         with torch.no_grad():
             wave = part.wave.to(torch.float32) / FULL_SCALE  # as glottis.audio.to_float
             mixed = None
@@ -183,16 +199,21 @@ class Task(nn.Module):
                 wave, mixed = self.augmenter.mix(wave, part.params)
             place = torch.arange(wave.shape[1], device=wave.device)
             wave = wave * (place < part.num_samples[:, None])  # padding stays zero under noise
-        x = wave
-        if self.embedder.frontend is not None:
-            x = self.embedder.frontend(wave)
-            if self.augmenter is not None and self.training:
-                x = self.augmenter.apply_features(x, part.params)
+        if self.embedder.frontend is None:
+            return Inputs(wave, None, mixed)
+        features = self.embedder.frontend(wave)
+        if self.augmenter is not None and self.training:
+            features = self.augmenter.apply_features(features, part.params)
+        return Inputs(wave, features, mixed)
+
+    def objective(self, inputs: Inputs, part: Part, precision: Precision) -> Objective:
+        """Network, loss and terms."""
+        x = inputs.wave if inputs.features is None else inputs.features
         # what the network itself draws (masks of filters) is a function of (seed, step) too
         drawn = self.embedder.draw(generator(self.seed, "network", part.step))
         with precision.autocast():
             output = self.embedder.network(x, **drawn)
-        loss, stats = self._head_loss(output, part, mixed)
+        loss, stats = self._head_loss(output, part, inputs.mixed)
         stats |= embedding_stats(output)
         if hasattr(self.embedder.network, "statistics"):
             stats |= self.embedder.network.statistics()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import deque
 from collections.abc import Mapping
 
 import torch
@@ -12,17 +14,25 @@ from glottis.data.batch import Batch
 from glottis.train import distributed
 from glottis.train.step import Stats
 
+HISTORY = 50
+COUNTED = ("skipped", "overflow")
+
 
 class Window:
-    """Sums of the statistics since the last log line, on the device; read once per line."""
+    """Sums of the statistics since the last log line, on the device; read once per line.
+
+    history: the statistics of the last 50 steps one by one, on the device, read only if asked for.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        self.history: deque[tuple[int, Stats]] = deque(maxlen=HISTORY)
         self.restart()
 
     def restart(self) -> None:
         """Begin anew."""
         self._sums: dict[str, Tensor] = {}
+        self._first_bad = torch.full((), -1.0, device=self.device)
         self._steps = self._clips = self._hits = self._misses = 0
         self._began, self._waited = time.monotonic(), 0.0
 
@@ -30,33 +40,54 @@ class Window:
         """A block that waits for data."""
         return _Stopwatch(self)
 
-    def add(self, stats: Stats, batch: Batch) -> None:
+    def add(self, stats: Stats, batch: Batch, step: int) -> None:
         """Count a step; a skipped one counts only as skipped (rule H2)."""
         applied = 1 - stats["skipped"]
         for name, value in stats.items():
-            kept = value if name == "skipped" else torch.where(applied > 0, value, 0.0)
+            kept = value if name in COUNTED else torch.where(applied > 0, value, 0.0)
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
+        bad = stats["skipped"] - stats.get("overflow", 0)
+        new = (bad > 0) & (self._first_bad < 0)
+        self._first_bad = torch.where(new, float(step), self._first_bad)
+        self.history.append((step, stats))
         self._steps += 1
         self._clips += len(batch)
         self._hits += batch.cache_hits
         self._misses += batch.cache_misses
 
     def read(self) -> dict[str, float]:
-        """Means over the applied steps, and the speed; the only wait for the device."""
+        """Means over the applied steps (none without one), and the speed; the only wait."""
         names = list(self._sums)
-        numbers = distributed.mean(torch.stack([self._sums[n].float() for n in names])).tolist()
+        read = [*(self._sums[name].float() for name in names), self._first_bad]
+        *numbers, first_bad = distributed.mean(torch.stack(read)).tolist()
         sums: Mapping[str, float] = dict(zip(names, numbers, strict=True))
         skipped = sums.get("skipped", 0.0)
-        applied = max(1.0, self._steps - skipped)
-        values = {name: total / applied for name, total in sums.items() if name != "skipped"}
+        applied = self._steps - skipped
+        means = [name for name in sums if name not in COUNTED and applied > 0]
+        values = {name: sums[name] / applied for name in means}
         seconds = max(1e-9, time.monotonic() - self._began)
         values["skipped_steps"] = skipped
+        if "overflow" in sums:
+            values["overflow_steps"] = sums["overflow"]
+        if first_bad >= 0:
+            values["first_skipped"] = first_bad
         values["clips_per_s"] = self._clips * distributed.world() / seconds
         values["data_wait"] = self._waited / seconds
         if self._hits + self._misses:
             values["cache_hit_rate"] = self._hits / (self._hits + self._misses)
         self.restart()
         return values
+
+    def last_steps(self) -> list[dict[str, float | str]]:
+        """The statistics of the last 50 steps, oldest first; "nan" and "inf" are words."""
+        return [
+            {"step": step, **{name: _plain(float(value)) for name, value in stats.items()}}
+            for step, stats in self.history
+        ]
+
+
+def _plain(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
 
 
 class _Stopwatch:

@@ -1,0 +1,162 @@
+"""A step that was not finite, in a folder: enough to see it again anywhere.
+
+RUN/nonfinite-00000123/   recipe.yaml        of the phase
+                          task.safetensors   weights and buffers of network and loss
+                          part.safetensors   what the network heard, labels, mixup
+                          report.json        what was found, the clips, the last 50 steps
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from glottis.config import to_yaml
+from glottis.data.batch import Part
+from glottis.errors import ModelError
+from glottis.files import write_json, write_text
+from glottis.models import build_model
+from glottis.rng import stream_key
+from glottis.train.components import make_head
+from glottis.train.forensics import Finding, examine_inputs
+from glottis.train.precision import Precision
+from glottis.train.recipe import Recipe, load_recipe
+from glottis.train.runtime import in_fp32, pick_device, prepare_network
+from glottis.train.task import Inputs, Task
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_REPORT, _TASK, _PART = "report.json", "task.safetensors", "part.safetensors"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What was found in the run, and what a replay finds."""
+
+    step: int
+    before: Finding
+    now: Finding
+
+    @property
+    def reproduced(self) -> bool:
+        """Whether it is the same place."""
+        return (self.before.where, self.before.name) == (self.now.where, self.now.name)
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """What torch's generator is set to before a step: dropout is a function of (seed, step)."""
+    return stream_key(seed, "step", step, rank)[0]
+
+
+def write_bundle(
+    folder: Path,
+    recipe: Recipe,
+    task: Task,
+    part: Part,
+    inputs: Inputs,
+    precision: Precision,
+    report: dict[str, Any],
+) -> None:
+    """Everything about a bad part of a step.  report: finding, utterances, step, rank, history."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "recipe.yaml", to_yaml(recipe))
+    state = {name: value.detach().cpu().contiguous() for name, value in task.state_dict().items()}
+    save_file(_apart(state), folder / _TASK)
+    tensors = {"wave": inputs.wave, "num_samples": part.num_samples, "labels": part.labels}
+    if inputs.features is not None:
+        tensors["features"] = inputs.features
+    if inputs.mixed is not None:
+        tensors["partner"], tensors["share"] = inputs.mixed
+    save_file(
+        _apart({name: value.detach().cpu().contiguous() for name, value in tensors.items()}),
+        folder / _PART,
+    )
+    write_json(
+        folder / _REPORT,
+        {
+            "format": FORMAT,
+            "seed": task.seed,
+            "batch_step": part.step,
+            "group": part.group,
+            "scale": float(precision.scale),
+            "classes": list(task.label_map),
+            **report,
+        },
+    )
+
+
+def replay(folder: Path) -> Replay:
+    """Run the step of a bundle once more, with every module watched."""
+    try:
+        report = json.loads((folder / _REPORT).read_text())
+        state, tensors = load_file(folder / _TASK), load_file(folder / _PART)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{folder} is no bundle of a step that was not finite: {error}",
+            fix="give a folder such as runs/x/nonfinite-00000123",
+        ) from error
+    if report["format"] > FORMAT:
+        raise ModelError(
+            f"{folder} has format {report['format']}; this Glottis reads up to {FORMAT}",
+            fix="update Glottis",
+        )
+    recipe = load_recipe(folder / "recipe.yaml")
+    device = pick_device("auto" if recipe.train.precision != "fp32" else "cpu")
+    task = _task(recipe, report, state, device)
+    precision = Precision(recipe.train.precision, device)
+    precision.scale.fill_(report["scale"])
+    moved = {name: value.to(device) for name, value in tensors.items()}
+    mixed = (moved["partner"], moved["share"]) if "partner" in moved else None
+    part = Part(
+        moved["wave"],
+        moved["num_samples"],
+        moved["labels"],
+        torch.zeros_like(moved["labels"]),
+        step=report["batch_step"],
+        group=report["group"],
+    )
+    torch.manual_seed(report["torch_seed"])
+    inputs = Inputs(moved["wave"], moved.get("features"), mixed)
+    found = examine_inputs(task, inputs, part, precision, report["utterances"])
+    return Replay(report["step"], _read(report["finding"]), found)
+
+
+def _task(recipe: Recipe, report: dict[str, Any], state: dict[str, Tensor], device: Any) -> Task:
+    classifier = report["classifier"]
+    model = build_model(recipe.model, recipe.features, classifier=classifier)
+    prepare_network(model, recipe.runtime, device)
+    head: Any = make_head(recipe, model, len(report["classes"]))
+    task = Task(model, head.to(device), report["classes"], report["seed"])
+    task.load_state_dict(state)
+    for name in report["in_fp32"]:
+        in_fp32(task.get_submodule(name))
+    task.free(report["parts"])
+    return task.train()
+
+
+def _read(finding: dict[str, Any]) -> Finding:
+    return Finding(**{**finding, "clips": tuple(finding["clips"])})
+
+
+def finding_tree(finding: Finding) -> dict[str, Any]:
+    """Plain data for the report."""
+    return {**asdict(finding), "clips": list(finding.clips)}
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without shared memory, which the format does not know."""
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def names_of(utterances: Sequence[str], rows: Tensor) -> list[str]:
+    """The utterances of a part."""
+    return [utterances[row] for row in rows.tolist()]
