@@ -200,11 +200,10 @@ class Trainer:
         best = state.update_best(result)
         state.latest = result.card
         found = result.values | self._against_best(state, result, best)
-        record = {**self._place(state), **found}
-        seconds = time.monotonic() - began
-        self._evaluated += seconds
+        found["dev/seconds"] = time.monotonic() - began
+        self._evaluated += found["dev/seconds"]
         found["dev/share_of_time"] = self._evaluated / (time.monotonic() - self._began)
-        record["dev/seconds"] = seconds
+        record = {**self._place(state), **found}
         self.run.log(state.step, record)
         if self.run.primary:
             self.trackers.log(state.step, record)
