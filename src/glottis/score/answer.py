@@ -8,6 +8,7 @@ the checkpoint; a model without it (imported weights) gives scores and no decisi
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -101,8 +102,11 @@ class Detection:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The folder of a model: itself, or the best (else the latest) checkpoint of a run."""
-    candidates = [path, path / "checkpoints" / "best", path / "checkpoints" / "latest"]
+    """The folder of a model: itself, or that of a run: what it chose, else the best or latest."""
+    candidates = [
+        path,
+        *(path / "checkpoints" / name for name in (*_chosen(path), "best", "latest")),
+    ]
     for candidate in candidates:
         if (candidate / "card.json").exists():
             return candidate
@@ -110,6 +114,21 @@ def resolve_checkpoint(path: Path) -> Path:
         f"{path} holds no model",
         fix="give a run folder, a folder such as runs/x/checkpoints/best, or an imported model",
     )
+
+
+def _chosen(run: Path) -> list[str]:
+    """The name of the checkpoint that a finished run says is its own."""
+    file = run / "finished.json"
+    if not file.is_file():
+        return []
+    try:
+        return [Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"]).name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file} cannot be read: {error!r}",
+            why="it says which checkpoint of the run to take",
+            fix=f"give the folder of a checkpoint, such as {run}/checkpoints/best",
+        ) from error
 
 
 def verify_files(

@@ -23,6 +23,7 @@ from glottis.losses import LOSSES
 from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights
 from glottis.rng import stream_key
 from glottis.train import distributed
+from glottis.train.averaging import make_average
 from glottis.train.checkpoint import read_weights
 from glottis.train.components import make_augmenter, make_head
 from glottis.train.corpus import Corpus, label_rows, open_corpus
@@ -73,6 +74,7 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     teachers = [_teacher(one.recipe, task) for one in phases]
     terms = _Terms(corpus, out, device)
     stages = Stages(phases, task, corpus, labels, device, terms)
+    average = make_average(recipe.average, task.embedder, [p.phase for p in stages.prepared])
     evaluator = make_evaluator(recipe.task, recipe.evaluate, recipe.data, corpus, device)
     for teacher in filter(None, teachers):
         corpus.hashes[f"teacher {teacher.folder}"] = teacher.card["weights_sha256"]
@@ -84,6 +86,7 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     shell = {
         **{"evaluator": evaluator, "run": run, "trackers": trackers, "quarantine": quarantine},
         "card": _card(recipe, run, corpus, augmenter),
+        "average": average,
     }
     outcome = Outcome(corpus, stages, shell)
     distributed.barrier()  # the folder is there, for all
@@ -189,5 +192,6 @@ def _card(recipe: Recipe, run: Run, corpus: Corpus, augmenter: Augmenter | None)
         "seed": recipe.seed,
         "data": corpus.summary(),
         "augment": augmenter.card() if augmenter else [],
+        "average": None if recipe.average is None else to_tree(recipe.average),
         "window": None if recipe.evaluate.window is None else to_tree(recipe.evaluate.window),
     }

@@ -42,7 +42,7 @@ ALTERNATIVES = {
 """keys of a section that exclude each other: giving one takes the other kind away"""
 
 FIXED_DATA = ("root", "manifest", "store", "train", "sample_rate")
-FIXED_EVALUATION = ("trials", "protocol", "dev_seen", "window")
+FIXED_EVALUATION = ("trials", "protocol", "dev_seen", "window", "select")
 
 
 class Ramp(Config):

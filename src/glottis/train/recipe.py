@@ -18,6 +18,7 @@ from glottis.errors import ConfigError
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
+from glottis.train.averaging import AverageConfig
 from glottis.train.foreign import hint
 from glottis.train.guards import StageGuardConfig
 from glottis.train.optim import OptimConfig
@@ -155,6 +156,9 @@ class EvaluateConfig(Interval):
     """Development protocol (spoofing)."""
     dev_seen: Selection | None = None
     """Held-out clips of *training* speakers: their loss is logged, never used for selection."""
+    select: Literal["eer", "min_dcf_0.01", "min_dcf_0.05"] = "eer"
+    """What chooses the best checkpoint and counts for patience and plateau; the costs are for
+    speaker verification."""
     window: Window | None = None
     """Part of each clip that the model hears; leave it out for the model's own."""
     patience: int | None = Field(None, ge=1)
@@ -251,6 +255,8 @@ class Recipe(Config):
     """What to do when evaluations are worse than the best beyond doubt; leave it out to go on."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    average: AverageConfig | None = None
+    """Averages of the weights; leave it out for none."""
     runtime: RuntimeConfig = RuntimeConfig()
     """The machine."""
     log: LogConfig = LogConfig()
@@ -264,6 +270,32 @@ class Recipe(Config):
             raise ValueError(f"evaluate.{other} does not belong to the task '{task}'")
         if evaluate["patience"] is not None and not (evaluate["trials"] or evaluate["protocol"]):
             raise ValueError("evaluate.patience waits for a better result, but nothing selects")
+        select = evaluate["select"]
+        if select != "eer" and task == "spoof":
+            raise ValueError(
+                f"evaluate.select is {select}, a cost of speaker verification; spoofing is "
+                "selected by the eer"
+            )
+        if select != "eer" and not evaluate["trials"]:
+            raise ValueError(f"evaluate.select is {select}, but there are no evaluate.trials")
+        return self
+
+    @model_validator(mode="after")
+    def _average_is_possible(self) -> Recipe:
+        if self.__dict__["average"] is None or self.__dict__["average"].__dict__["kind"] == "ema":
+            return self
+        average, evaluate = self.__dict__["average"].__dict__, self.__dict__["evaluate"].__dict__
+        if not (evaluate["trials"] or evaluate["protocol"]):
+            raise ValueError(
+                f"average.kind is {average['kind']}, but nothing selects: no development number "
+                "would say whether the average is better"
+            )
+        keep = self.__dict__["checkpoint"].__dict__["keep"]
+        if average["kind"] == "last" and keep < average["count"]:
+            raise ValueError(
+                f"average.count is {average['count']}, but checkpoint.keep is {keep}: raise keep, "
+                "or lower count"
+            )
         return self
 
 
