@@ -37,7 +37,8 @@ EMA = {"kind": "ema", "decay": 0.5}
 def tree(tones: Path, average: dict[str, Any] | None, **changes: Any) -> dict[str, Any]:
     """Five steps, each evaluated and saved."""
     short = {"evaluate__every_steps": 1, "log__every_steps": 1, "checkpoint__every_steps": 1}
-    made = speaker_tree(tones, **{"train__steps": 5, "checkpoint__keep": 9, **short, **changes})
+    small = {"batch__size": 4, "data__crop_seconds": 0.25, "train__steps": 5}
+    made = speaker_tree(tones, **{**small, "checkpoint__keep": 9, **short, **changes})
     return made if average is None else made | {"average": average}
 
 
@@ -142,23 +143,21 @@ def test_a_checkpoint_holds_the_average_that_was_evaluated_and_the_training_is_t
     assert card["extra"]["average"]["decay"] == 0.5
 
 
-@pytest.mark.parametrize("stop", [2, 4])
-def test_a_resume_with_a_moving_average_is_exact_in_any_phase(
-    stop: int, tones: Path, tmp_path: Path
-) -> None:
-    made = recipe(tree(tones, EMA) | {"phases": [HEAD_ONLY, EVERYTHING]})
+def test_a_resume_with_a_moving_average_is_exact_in_any_phase(tones: Path, tmp_path: Path) -> None:
+    made = recipe(tree(tones, EMA, evaluate={}) | {"phases": [HEAD_ONLY, EVERYTHING]})
     train_recipe(made, tmp_path / "run")
     whole = saved(tmp_path / "run", 6)
     frozen = [name for name in whole[0] if name.endswith("stem.weight")]
     assert frozen
     first = saved(tmp_path / "run", 3)
     assert torch.equal(first[0][frozen[0]], first[1]["network"][frozen[0]])
-    checkpoint = tmp_path / "run" / "checkpoints" / f"step-{stop:08d}"
-    train_recipe(made, tmp_path / "run", resume=True, checkpoint=checkpoint)
-    again = saved(tmp_path / "run", 6)
-    assert equal(again[0], whole[0])
-    assert equal(again[1]["network"], whole[1]["network"])
-    assert again[1]["averaged_steps"] == 6  # it went on over the phases
+    for stop in (4, 2):
+        checkpoint = tmp_path / "run" / "checkpoints" / f"step-{stop:08d}"
+        train_recipe(made, tmp_path / "run", resume=True, checkpoint=checkpoint)
+        again = saved(tmp_path / "run", 6)
+        assert equal(again[0], whole[0])
+        assert equal(again[1]["network"], whole[1]["network"])
+        assert again[1]["averaged_steps"] == 6  # it went on over the phases
 
 
 def test_a_roll_back_restores_the_average_and_the_network_of_the_best(
