@@ -22,6 +22,7 @@ from glottis import audio
 from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.models.sizes import chosen_sizes
+from glottis.score.calibration import Calibration, calibration_of
 from glottis.score.embed import Embeddings
 from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
 
@@ -53,7 +54,8 @@ class Verification:
     """Whether two files hold the same voice.
 
     score, threshold, decision: of the largest of ``sizes`` (see `Compared`).  notes: what to know
-    about the recordings.
+    about the recordings.  log_likelihood_ratio: natural, of a calibrated model and its whole
+    embedding.
     """
 
     first: str
@@ -64,6 +66,7 @@ class Verification:
     development: str
     notes: tuple[str, ...]
     sizes: tuple[Compared, ...] = ()
+    log_likelihood_ratio: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -81,6 +84,8 @@ class Verification:
             lines.append("no decision: this model has no threshold from development trials")
         else:
             lines.append(f"threshold from: {self.development}")
+        if self.log_likelihood_ratio is not None:
+            lines.append(f"log-likelihood ratio {self.log_likelihood_ratio:.2f} (same : different)")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -95,6 +100,7 @@ class Detection:
     segments: int
     meaning: str
     notes: tuple[str, ...]
+    log_likelihood_ratio: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -135,7 +141,7 @@ def verify_files(
     checkpoint: Path, first: Path, second: Path, dims: str | None = None
 ) -> Verification:
     """Compare two audio files, with every size that ``dims`` asks for ("64,128", "all")."""
-    model, thresholds, development = _load(checkpoint, "speaker")
+    model, thresholds, development, calibration = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
     sizes = chosen_sizes(dims, model.dims)
     notes = [*_judgeable(first), *_judgeable(second)]
@@ -156,6 +162,9 @@ def verify_files(
         development=development,
         notes=tuple(notes),
         sizes=tuple(compared),
+        log_likelihood_ratio=_ratio(
+            calibration if largest.dim == model.embedding_size else None, largest.score
+        ),
     )
 
 
@@ -163,7 +172,7 @@ def detect_files(
     checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
 ) -> list[Detection]:
     """Judge each audio file; one that cannot be judged is an `AudioError`, and nothing is said."""
-    model, thresholds, development = _load(checkpoint, "spoof")
+    model, thresholds, development, calibration = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
     threshold = thresholds.get(model.embedding_size)
     meaning = (
@@ -184,6 +193,7 @@ def detect_files(
                 segments=len(found.segment_scores),
                 meaning=meaning,
                 notes=tuple(notes),
+                log_likelihood_ratio=_ratio(calibration, found.score),
             )
         )
         if progress is not None:
@@ -206,7 +216,7 @@ def embed_files(
                 why="embeddings are kept by the names of their files",
                 fix="rename the file",
             )
-    model, _, _ = _load(checkpoint, "speaker")
+    model, _, _, _ = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
     card = read_card(resolve_checkpoint(checkpoint))
     sizes = chosen_sizes(dims, model.dims)
@@ -226,8 +236,9 @@ def embed_files(
 
 def _load(
     checkpoint: Path, task: str
-) -> tuple[SpeakerModel | SpoofModel, Mapping[int, float], str]:
-    """The model, its thresholds by size of the embedding, and what they were measured on."""
+) -> tuple[SpeakerModel | SpoofModel, Mapping[int, float], str, Calibration | None]:
+    """The model, its thresholds by size of the embedding, what they were measured on, and what
+    makes its scores likelihood ratios."""
     folder = resolve_checkpoint(checkpoint)
     model, card = load_model(folder), read_card(folder)
     if model.task != task:
@@ -242,7 +253,11 @@ def _load(
     sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
     if set(sources) == {SYNTHETIC_SOURCE}:
         text = f"{text}; {SYNTHETIC}"
-    return model, thresholds_of(card), text
+    return model, thresholds_of(card), text, calibration_of(card)
+
+
+def _ratio(calibration: Calibration | None, score: float) -> float | None:
+    return None if calibration is None else float(calibration(score))
 
 
 def thresholds_of(card: Mapping[str, Any]) -> dict[int, float]:

@@ -49,7 +49,8 @@ def train_recipe(
         try:
             with Signals() as signals, workers_named():
                 trainer, state = _all_phases(outcome, signals, resume, checkpoint)
-            result = finish(trainer, state, recipe)
+            calibrates = outcome.calibrates is not None
+            result = finish(trainer, state, recipe.evaluate.select, calibrates)
         finally:
             trainer.trackers.close()
     distributed.stop()
@@ -78,6 +79,8 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
     log.info("run %s: %s on %s", run.run_id, trainer.task.embedder.name, trainer.precision.device)
     for number in range(len(outcome.stages)):
         log.info("%s", outcome.stages.plan(number))
+    if outcome.calibrates is not None:
+        log.info("then '%s': scale and offset of the scores; nothing learns", outcome.calibrates)
     if source is None:
         if run.continues:
             log.info("nothing was saved yet: starting from the beginning")

@@ -30,7 +30,7 @@ from glottis.train.corpus import Corpus, label_rows, open_corpus
 from glottis.train.engine import Trainer
 from glottis.train.evaluation import make_evaluator
 from glottis.train.phases import ResolvedPhase
-from glottis.train.recipe import Recipe, expand, resolve_phases
+from glottis.train.recipe import Recipe, expand, resolve_phases, training_phases
 from glottis.train.run import Run
 from glottis.train.runtime import pick_device, prepare_network, set_switches
 from glottis.train.stages import Stages
@@ -44,11 +44,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `assemble` made of a recipe.  shell: what is the same in all phases of the trainer."""
+    """What `assemble` made of a recipe.  shell: what is the same in all phases of the trainer.
+
+    calibrates: name of the phase that only does that, at the end.
+    """
 
     corpus: Corpus
     stages: Stages
     shell: dict[str, Any]
+    calibrates: str | None = None
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -88,7 +92,9 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
         "card": _card(recipe, run, corpus, augmenter),
         "average": average,
     }
-    outcome = Outcome(corpus, stages, shell)
+    calibration = training_phases(recipe)[1]
+    name = None if calibration is None else calibration.name
+    outcome = Outcome(corpus, stages, shell, name)
     distributed.barrier()  # the folder is there, for all
     _ = outcome.trainer
     _require_all_read(recipe, phases)

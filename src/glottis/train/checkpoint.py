@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from glottis.errors import ModelError, ToolkitError, TrainingStopped
-from glottis.files import atomic_path, link, sync
-from glottis.models import SpeakerModel, SpoofModel, read_state, save_model
+from glottis.files import atomic_path, link, sync, write_json
+from glottis.models import SpeakerModel, SpoofModel, read_card, read_state, save_model
+from glottis.models.io import CARD_FILE
 from glottis.version import __version__
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,13 @@ class CheckpointFolder:
                 raise
             self._put(temporary, final)
         return final
+
+    def annotate(self, name: str, extra: dict[str, Any]) -> None:
+        """Add to the key ``extra`` of a checkpoint's card."""
+        card = read_card(self.folder / name)
+        card["extra"] |= extra
+        with writing(f"the card of '{name}'"):
+            write_json(self.folder / name / CARD_FILE, card)
 
     def _write(
         self,

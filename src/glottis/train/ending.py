@@ -1,41 +1,54 @@
-"""What follows the last step: the average of checkpoints, and what came out."""
+"""What follows the last step: the average of checkpoints, calibration, and what came out."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_swa_multi_avg_fn
 
 from glottis.data.loader import workers_named
+from glottis.errors import ResultError
 from glottis.files import write_json
 from glottis.rng import stream_key
+from glottis.score import fit_calibration
 from glottis.train import distributed
 from glottis.train.averaging import CheckpointMean, float_only
 from glottis.train.checkpoint import read_weights, writing
 from glottis.train.engine import Trainer
-from glottis.train.recipe import Recipe
-from glottis.train.state import State
+from glottis.train.evaluation import SpeakerSelection, SpoofSelection
+from glottis.train.state import Evaluation, State
 
 log = logging.getLogger(__name__)
 
 
-def finish(trainer: Trainer, state: State, recipe: Recipe) -> dict[str, Any]:
-    """Average where the recipe asks for it; what came out, also in ``finished.json``."""
-    run, select = trainer.run, recipe.evaluate.select
+def finish(trainer: Trainer, state: State, select: str, calibrates: bool) -> dict[str, Any]:
+    """Average and calibrate where the recipe asks for it; the result is also ``finished.json``.
+
+    select: name of the development number that chose the best.
+    """
+    run = trainer.run
     with workers_named():
         average = average_at_end(trainer, state)
-    best = run.checkpoints.folder / "best"
-    chosen = best if best.exists() else run.checkpoints.folder / "latest"
-    if average is not None and (state.best is None or average["development"] < state.best):
-        chosen = run.checkpoints.folder / "average"
+    folder = run.checkpoints.folder
+    chosen = folder / "best" if (folder / "best").exists() else folder / "latest"
+    made = None
     if average is not None:
+        assert average.selects is not None
+        if state.best is None or average.selects < state.best:
+            chosen = folder / "average"
+        made = {"averaged_steps": list(trainer.average.steps), "development": average.selects}
         log.info(
             "development %s: %s of the average, %s of the best (step %s); the run's own is '%s'",
-            *(select, average["development"], state.best, state.best_step, chosen.name),
+            *(select, average.selects, state.best, state.best_step, chosen.name),
         )
+    calibrations = {}
+    if calibrates:
+        scores = {"best": state.best_scores, "average": average.scores if average else None}
+        calibrations = calibrate(trainer, scores)
     result = {
         "run_id": run.run_id,
         "folder": str(run.folder),
@@ -45,8 +58,9 @@ def finish(trainer: Trainer, state: State, recipe: Recipe) -> dict[str, Any]:
         "best_step": state.best_step,
         "best_development": state.best,
         "select": select,
-        "average": average,
+        "average": made,
         "checkpoint": str(chosen),
+        "calibration": calibrations.get(chosen.name),
         "quarantined": len(trainer.quarantine.entries),
     }
     if run.primary:
@@ -56,11 +70,36 @@ def finish(trainer: Trainer, state: State, recipe: Recipe) -> dict[str, Any]:
     return result
 
 
-def average_at_end(trainer: Trainer, state: State) -> dict[str, Any] | None:
+def calibrate(trainer: Trainer, scores: dict[str, np.ndarray | None]) -> dict[str, dict[str, Any]]:
+    """Write a calibration into the card of each checkpoint, learned from its development scores."""
+    evaluator, run = trainer.evaluator, trainer.run
+    assert isinstance(evaluator, SpeakerSelection | SpoofSelection)
+    found = {}
+    for name, values in scores.items():
+        if values is None:
+            continue
+        try:
+            calibration = fit_calibration(values, evaluator.data)
+        except ResultError as error:  # the checkpoint is as good as it was
+            log.warning("'%s' is not calibrated: %s", name, error)
+            continue
+        log.info(
+            "'%s' is calibrated on %s: %.4g times the score %+.4g; Cllr %.4f, before %.4f",
+            *(name, calibration.list, calibration.scale, calibration.offset),
+            *(calibration.cllr_after, calibration.cllr_before),
+        )
+        found[name] = calibration.to_dict()
+        if run.primary:
+            run.checkpoints.annotate(name, {"calibration": found[name]})
+    distributed.barrier()
+    return found
+
+
+def average_at_end(trainer: Trainer, state: State) -> Evaluation | None:
     """Average the checkpoints, refresh the batch norms, evaluate, save as ``average``.
 
-    What was made: its steps and the development number that selects; None where the recipe wants
-    none, or where there are fewer than two checkpoints (said in the log).
+    None where the recipe wants none, or where there are fewer than two checkpoints (said in the
+    log).
     """
     average, network, run = trainer.average, trainer.task.embedder, trainer.run
     if not isinstance(average, CheckpointMean) or trainer.evaluator is None:
@@ -80,12 +119,12 @@ def average_at_end(trainer: Trainer, state: State) -> dict[str, Any] | None:
     result = trainer.evaluator(trainer.task)
     values = {f"average/{name.removeprefix('dev/')}": x for name, x in result.values.items()}
     run.log(state.step, values)
-    steps = {"averaged_steps": list(average.steps)}
     if run.primary:
-        about = {"step": state.step, "development": result.card, **steps}
+        about = {"step": state.step, "development": result.card}
+        about |= {"averaged_steps": list(average.steps)}
         run.checkpoints.save_average(network, trainer.card | about)
     distributed.barrier()
-    return {**steps, "development": result.selects}
+    return result
 
 
 @torch.no_grad()

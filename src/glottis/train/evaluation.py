@@ -104,7 +104,7 @@ class SpeakerSelection:
     def __init__(
         self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None, select: str = "eer"
     ) -> None:
-        self.trials = DevelopmentTrials.read(path)
+        self.trials = self.data = DevelopmentTrials.read(path)
         require_trials(self.trials, corpus.manifest, allow=corpus.allow)
         for finding in check_trials(self.trials, corpus.manifest):
             if finding.severity == "warn":
@@ -162,7 +162,7 @@ class SpoofSelection:
     """EER on a development protocol; it selects."""
 
     def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
-        self.protocol = DevelopmentProtocol.read(path)
+        self.protocol = self.data = DevelopmentProtocol.read(path)
         require_protocol(self.protocol, corpus.manifest, allow=corpus.allow)
         rows = corpus.manifest.take(self.protocol.rows(corpus.manifest))
         # voices of synthesisers are in both on purpose: only the clips must be new

@@ -6,6 +6,7 @@ Paths may begin with ``${NAME}`` or ``${NAME:-default}``, the only use of the en
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +23,7 @@ from glottis.train.averaging import AverageConfig
 from glottis.train.foreign import hint
 from glottis.train.guards import StageGuardConfig
 from glottis.train.optim import OptimConfig
-from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree
+from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree, split_phases
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
 from glottis.train.terms import DistillationConfig, ReconstructionConfig
 
@@ -307,12 +308,18 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     return recipe
 
 
+def training_phases(recipe: Recipe) -> tuple[Sequence[PhaseConfig], PhaseConfig | None]:
+    """The phases that train, and the one that calibrates after them."""
+    evaluate = recipe.evaluate.__dict__  # looking is not reading
+    return split_phases(recipe.phases, bool(evaluate["trials"] or evaluate["protocol"]))
+
+
 def resolve_phases(recipe: Recipe, source: str = "") -> tuple[ResolvedPhase, ...]:
     """The phases of a recipe, each with the whole recipe it trains with; at least one."""
-    configs = recipe.phases
+    configs, _ = training_phases(recipe)
     if not configs:
         return (ResolvedPhase(0, PhaseConfig(name="training"), recipe),)
-    names = [config.name for config in configs]
+    names = [config.name for config in recipe.phases]
     if len(set(names)) < len(names):
         raise ConfigError(
             f"two phases have one name: {', '.join(names)}", fix="give each its own name"
@@ -327,4 +334,4 @@ def resolve_phases(recipe: Recipe, source: str = "") -> tuple[ResolvedPhase, ...
     return tuple(found)
 
 
-__all__ = ["Recipe", "expand", "load_recipe", "resolve_phases"]
+__all__ = ["Recipe", "expand", "load_recipe", "resolve_phases", "training_phases"]
