@@ -29,10 +29,13 @@ def detect(
     if as_json:
         print_json([answer.to_dict() for answer in answers])
         return
-    print_table(
-        ["file", "score", "decision", "segments"],
-        [(a.file, f"{a.score:.3f}", a.decision, a.segments) for a in answers],
-    )
+    headers = ["file", "score", "decision", "segments"]
+    rows = [[a.file, f"{a.score:.3f}", a.decision, a.segments] for a in answers]
+    if answers[0].log_likelihood_ratio is not None:
+        headers.append("log-likelihood ratio")
+        for row, answer in zip(rows, answers, strict=True):
+            row.append(f"{answer.log_likelihood_ratio:.2f}")
+    print_table(headers, rows)
     if answers[0].threshold is not None:
         typer.echo(f"bonafide from a score of {answers[0].threshold:.3f} on")
     typer.echo(answers[0].meaning)

@@ -83,10 +83,19 @@ def train(
         return
     typer.echo(f"finished: {folder} after {result['steps']} steps in {result['seconds']:.0f} s")
     if result["best_step"] is not None:
-        typer.echo(
-            f"best: step {result['best_step']}, development EER "
-            f"{100 * result['best_development']:.2f} %"
-        )
+        shown = _number(result["select"], result["best_development"])
+        typer.echo(f"best: step {result['best_step']}, development {shown}")
+    if result["average"] is not None:
+        shown = _number(result["select"], result["average"]["development"])
+        steps = ", ".join(map(str, result["average"]["averaged_steps"]))
+        typer.echo(f"average of steps {steps}: development {shown}")
     if result["quarantined"]:
         typer.echo(f"{result['quarantined']} broken files were left out (quarantine.jsonl)")
     typer.echo(f"checkpoint: {result['checkpoint']}")
+
+
+def _number(select: str, value: float) -> str:
+    """``EER 4.58 %``, ``minDCF(0.01) 0.3120``."""
+    from glottis.score.results import LABELS, is_rate
+
+    return f"{LABELS[select]} " + (f"{100 * value:.2f} %" if is_rate(select) else f"{value:.4f}")

@@ -1,6 +1,7 @@
 """Scores and what they mean: embeddings, cosine, error rates with intervals, score files."""
 
 from glottis.score.answer import detect_files, embed_files, resolve_checkpoint, verify_files
+from glottis.score.calibration import Calibration, calibration_of, fit_calibration
 from glottis.score.compare import Comparison, compare
 from glottis.score.cosine import cosine_scores, score_pairs, score_trials
 from glottis.score.detection_cost import (
@@ -52,6 +53,7 @@ __all__ = [
     "LIBRARY_DEFAULT",
     "AdcfCosts",
     "AsvRates",
+    "Calibration",
     "Cell",
     "Comparison",
     "Cost",
@@ -74,6 +76,7 @@ __all__ = [
     "a_dcf",
     "act_dcf",
     "asv_rates",
+    "calibration_of",
     "clip_voices",
     "cllr",
     "compare",
@@ -87,6 +90,7 @@ __all__ = [
     "evaluate_sasv",
     "evaluate_speaker",
     "evaluate_spoof",
+    "fit_calibration",
     "fit_fusion",
     "fuse_files",
     "mean_fusion",

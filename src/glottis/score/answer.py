@@ -8,6 +8,7 @@ the checkpoint; a model without it (imported weights) gives scores and no decisi
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from glottis import audio
 from glottis.errors import DataError, ModelError
 from glottis.models import SpeakerModel, SpoofModel, load_model, read_card
 from glottis.models.sizes import chosen_sizes
+from glottis.score.calibration import Calibration, calibration_of
 from glottis.score.embed import Embeddings
 from glottis.score.results import SYNTHETIC, SYNTHETIC_SOURCE
 
@@ -52,7 +54,8 @@ class Verification:
     """Whether two files hold the same voice.
 
     score, threshold, decision: of the largest of ``sizes`` (see `Compared`).  notes: what to know
-    about the recordings.
+    about the recordings.  log_likelihood_ratio: natural, of a calibrated model and its whole
+    embedding.
     """
 
     first: str
@@ -63,6 +66,7 @@ class Verification:
     development: str
     notes: tuple[str, ...]
     sizes: tuple[Compared, ...] = ()
+    log_likelihood_ratio: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -80,6 +84,8 @@ class Verification:
             lines.append("no decision: this model has no threshold from development trials")
         else:
             lines.append(f"threshold from: {self.development}")
+        if self.log_likelihood_ratio is not None:
+            lines.append(f"log-likelihood ratio {self.log_likelihood_ratio:.2f} (same : different)")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
@@ -94,6 +100,7 @@ class Detection:
     segments: int
     meaning: str
     notes: tuple[str, ...]
+    log_likelihood_ratio: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -101,8 +108,11 @@ class Detection:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """The folder of a model: itself, or the best (else the latest) checkpoint of a run."""
-    candidates = [path, path / "checkpoints" / "best", path / "checkpoints" / "latest"]
+    """The folder of a model: itself, or that of a run: what it chose, else the best or latest."""
+    candidates = [
+        path,
+        *(path / "checkpoints" / name for name in (*_chosen(path), "best", "latest")),
+    ]
     for candidate in candidates:
         if (candidate / "card.json").exists():
             return candidate
@@ -112,11 +122,26 @@ def resolve_checkpoint(path: Path) -> Path:
     )
 
 
+def _chosen(run: Path) -> list[str]:
+    """The name of the checkpoint that a finished run says is its own."""
+    file = run / "finished.json"
+    if not file.is_file():
+        return []
+    try:
+        return [Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"]).name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{file} cannot be read: {error!r}",
+            why="it says which checkpoint of the run to take",
+            fix=f"give the folder of a checkpoint, such as {run}/checkpoints/best",
+        ) from error
+
+
 def verify_files(
     checkpoint: Path, first: Path, second: Path, dims: str | None = None
 ) -> Verification:
     """Compare two audio files, with every size that ``dims`` asks for ("64,128", "all")."""
-    model, thresholds, development = _load(checkpoint, "speaker")
+    model, thresholds, development, calibration = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
     sizes = chosen_sizes(dims, model.dims)
     notes = [*_judgeable(first), *_judgeable(second)]
@@ -137,6 +162,9 @@ def verify_files(
         development=development,
         notes=tuple(notes),
         sizes=tuple(compared),
+        log_likelihood_ratio=_ratio(
+            calibration if largest.dim == model.embedding_size else None, largest.score
+        ),
     )
 
 
@@ -144,7 +172,7 @@ def detect_files(
     checkpoint: Path, files: Sequence[Path], progress: Progress | None = None
 ) -> list[Detection]:
     """Judge each audio file; one that cannot be judged is an `AudioError`, and nothing is said."""
-    model, thresholds, development = _load(checkpoint, "spoof")
+    model, thresholds, development, calibration = _load(checkpoint, "spoof")
     assert isinstance(model, SpoofModel)
     threshold = thresholds.get(model.embedding_size)
     meaning = (
@@ -165,6 +193,7 @@ def detect_files(
                 segments=len(found.segment_scores),
                 meaning=meaning,
                 notes=tuple(notes),
+                log_likelihood_ratio=_ratio(calibration, found.score),
             )
         )
         if progress is not None:
@@ -187,7 +216,7 @@ def embed_files(
                 why="embeddings are kept by the names of their files",
                 fix="rename the file",
             )
-    model, _, _ = _load(checkpoint, "speaker")
+    model, _, _, _ = _load(checkpoint, "speaker")
     assert isinstance(model, SpeakerModel)
     card = read_card(resolve_checkpoint(checkpoint))
     sizes = chosen_sizes(dims, model.dims)
@@ -207,8 +236,9 @@ def embed_files(
 
 def _load(
     checkpoint: Path, task: str
-) -> tuple[SpeakerModel | SpoofModel, Mapping[int, float], str]:
-    """The model, its thresholds by size of the embedding, and what they were measured on."""
+) -> tuple[SpeakerModel | SpoofModel, Mapping[int, float], str, Calibration | None]:
+    """The model, its thresholds by size of the embedding, what they were measured on, and what
+    makes its scores likelihood ratios."""
     folder = resolve_checkpoint(checkpoint)
     model, card = load_model(folder), read_card(folder)
     if model.task != task:
@@ -223,7 +253,11 @@ def _load(
     sources = ((data.get("train") or {}).get("by") or {}).get("source") or {}
     if set(sources) == {SYNTHETIC_SOURCE}:
         text = f"{text}; {SYNTHETIC}"
-    return model, thresholds_of(card), text
+    return model, thresholds_of(card), text, calibration_of(card)
+
+
+def _ratio(calibration: Calibration | None, score: float) -> float | None:
+    return None if calibration is None else float(calibration(score))
 
 
 def thresholds_of(card: Mapping[str, Any]) -> dict[int, float]:

@@ -33,6 +33,7 @@ from glottis.models.ensemble import Combine, combine_embeddings, require_one_sca
 from glottis.models.sizes import chosen_sizes
 from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
+from glottis.score.calibration import Calibration, calibration_of
 from glottis.score.clips import Clips
 from glottis.score.cosine import score_trials
 from glottis.score.dimensions import dimension_cells
@@ -106,6 +107,7 @@ def evaluate_checkpoint(
     clips = clips.for_list(keys, given.source, pattern)
     known = _known(given, clips.manifest, conditions)
     outputs: list[Any] = []
+    scores: np.ndarray
     for number, (folder, card) in enumerate(zip(folders, cards, strict=True)):
         model = load_model(folder, device)
         source = clips.source(keys, known.rows, model.sample_rate)
@@ -124,16 +126,25 @@ def evaluate_checkpoint(
         joined = _joined(outputs, combine)
         sizes = chosen_sizes(dims, joined.dims)
         cut = joined if sizes[-1] == joined.dims[-1] else joined.dim(sizes[-1])
-        scores = score_trials(cut, given)
-        result = evaluate_speaker(scores, given, known.speakers, known.tables, how=how)
+        raw, calibration = score_trials(cut, given), _calibration(cards)
+        if calibration is not None and sizes[-1] != joined.dims[-1]:
+            calibration = None  # of the whole embedding
+        calibrated = calibration is not None
+        scores = raw if calibration is None else calibration(raw)
+        result = evaluate_speaker(
+            scores, given, known.speakers, known.tables, calibrated=calibrated, how=how
+        )
         if sizes != joined.dims[-1:]:
             cells = dimension_cells(joined, given, known.speakers, sizes, how)
             note = f"embeddings of {sizes[-1]} of {joined.dims[-1]} values"
             result = replace(result, cells=(*cells, *result.cells), notes=(note, *result.notes))
         positive = given.target
     else:
-        scores = np.stack(outputs).mean(axis=0, dtype=np.float64).astype(np.float32)
-        result = evaluate_spoof(scores, given, known.tables, how=how)
+        raw = np.stack(outputs).mean(axis=0, dtype=np.float64).astype(np.float32)
+        calibration = _calibration(cards)
+        calibrated = calibration is not None
+        scores = raw if calibration is None else calibration(raw)
+        result = evaluate_spoof(scores, given, known.tables, calibrated=calibrated, how=how)
         positive = given.bonafide
     notes = [SYNTHETIC] if known.synthetic else []
     if len(folders) > 1:
@@ -141,9 +152,20 @@ def evaluate_checkpoint(
         notes.append(f"ensemble of {len(folders)} models ({means}): {', '.join(map(str, paths))}")
         notes += _other_manifests(cards, clips.manifest)
     notes += [DEVELOPMENT_NOTE] if selected else []
+    if calibration is not None:
+        same = calibration.list_sha256 == given.sha256
+        notes.append(
+            "scores and thresholds are log-likelihood ratios, calibrated on "
+            f"{'this very list' if same else calibration.list}; EER and minDCF do not depend on it"
+        )
     notes += _remarks(clips, isinstance(given, Trials), conditions)
     result = replace(result, notes=(*notes, *result.notes))
     return Evaluated(result, given, scores, positive)
+
+
+def _calibration(cards: Sequence[Mapping[str, Any]]) -> Calibration | None:
+    """That of one model; joined scores are others than those it was learned on."""
+    return calibration_of(cards[0]) if len(cards) == 1 else None
 
 
 def _task(folders: Sequence[Path], cards: Sequence[Mapping[str, Any]]) -> str:

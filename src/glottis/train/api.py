@@ -13,10 +13,10 @@ from typing import Any
 
 from glottis.data.loader import workers_named
 from glottis.errors import ConfigError, TrainingStopped
-from glottis.files import write_json
 from glottis.train import distributed
 from glottis.train.assemble import Outcome, assemble
 from glottis.train.checkpoint import phase_of, resumable, writing
+from glottis.train.ending import finish
 from glottis.train.engine import Trainer
 from glottis.train.recipe import Recipe
 from glottis.train.signals import Signals
@@ -49,7 +49,8 @@ def train_recipe(
         try:
             with Signals() as signals, workers_named():
                 trainer, state = _all_phases(outcome, signals, resume, checkpoint)
-            result = _finish(trainer, state)
+            calibrates = outcome.calibrates is not None
+            result = finish(trainer, state, recipe.evaluate.select, calibrates)
         finally:
             trainer.trackers.close()
     distributed.stop()
@@ -78,6 +79,8 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
     log.info("run %s: %s on %s", run.run_id, trainer.task.embedder.name, trainer.precision.device)
     for number in range(len(outcome.stages)):
         log.info("%s", outcome.stages.plan(number))
+    if outcome.calibrates is not None:
+        log.info("then '%s': scale and offset of the scores; nothing learns", outcome.calibrates)
     if source is None:
         if run.continues:
             log.info("nothing was saved yet: starting from the beginning")
@@ -96,27 +99,6 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
         (run.folder / "finished.json").unlink(missing_ok=True)  # it went back
     log.info("continuing after step %d (%s)", state.step, source)
     return trainer, state
-
-
-def _finish(trainer: Trainer, state: State) -> dict[str, Any]:
-    run = trainer.run
-    best = run.checkpoints.folder / "best"
-    result = {
-        "run_id": run.run_id,
-        "folder": str(run.folder),
-        "steps": state.step,
-        "epochs": round(trainer.epoch(state), 2),
-        "seconds": round(state.seconds, 1),
-        "best_step": state.best_step,
-        "best_development": state.best,
-        "checkpoint": str(best if best.exists() else run.checkpoints.folder / "latest"),
-        "quarantined": len(trainer.quarantine.entries),
-    }
-    if run.primary:
-        with writing("finished.json"):
-            write_json(run.folder / "finished.json", result)
-        log.info("finished after %d steps in %.0f s", state.step, state.seconds)
-    return result
 
 
 class _LogFile(logging.FileHandler):

@@ -23,13 +23,14 @@ from glottis.losses import LOSSES
 from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights
 from glottis.rng import stream_key
 from glottis.train import distributed
+from glottis.train.averaging import make_average
 from glottis.train.checkpoint import read_weights
 from glottis.train.components import make_augmenter, make_head
 from glottis.train.corpus import Corpus, label_rows, open_corpus
 from glottis.train.engine import Trainer
 from glottis.train.evaluation import make_evaluator
 from glottis.train.phases import ResolvedPhase
-from glottis.train.recipe import Recipe, expand, resolve_phases
+from glottis.train.recipe import Recipe, expand, resolve_phases, training_phases
 from glottis.train.run import Run
 from glottis.train.runtime import pick_device, prepare_network, set_switches
 from glottis.train.stages import Stages
@@ -43,11 +44,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `assemble` made of a recipe.  shell: what is the same in all phases of the trainer."""
+    """What `assemble` made of a recipe.  shell: what is the same in all phases of the trainer.
+
+    calibrates: name of the phase that only does that, at the end.
+    """
 
     corpus: Corpus
     stages: Stages
     shell: dict[str, Any]
+    calibrates: str | None = None
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -73,6 +78,7 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     teachers = [_teacher(one.recipe, task) for one in phases]
     terms = _Terms(corpus, out, device)
     stages = Stages(phases, task, corpus, labels, device, terms)
+    average = make_average(recipe.average, task.embedder, [p.phase for p in stages.prepared])
     evaluator = make_evaluator(recipe.task, recipe.evaluate, recipe.data, corpus, device)
     for teacher in filter(None, teachers):
         corpus.hashes[f"teacher {teacher.folder}"] = teacher.card["weights_sha256"]
@@ -84,8 +90,11 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     shell = {
         **{"evaluator": evaluator, "run": run, "trackers": trackers, "quarantine": quarantine},
         "card": _card(recipe, run, corpus, augmenter),
+        "average": average,
     }
-    outcome = Outcome(corpus, stages, shell)
+    calibration = training_phases(recipe)[1]
+    name = None if calibration is None else calibration.name
+    outcome = Outcome(corpus, stages, shell, name)
     distributed.barrier()  # the folder is there, for all
     _ = outcome.trainer
     _require_all_read(recipe, phases)
@@ -189,5 +198,6 @@ def _card(recipe: Recipe, run: Run, corpus: Corpus, augmenter: Augmenter | None)
         "seed": recipe.seed,
         "data": corpus.summary(),
         "augment": augmenter.card() if augmenter else [],
+        "average": None if recipe.average is None else to_tree(recipe.average),
         "window": None if recipe.evaluate.window is None else to_tree(recipe.evaluate.window),
     }

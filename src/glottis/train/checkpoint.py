@@ -3,6 +3,7 @@
     checkpoints/step-00001200/   model.safetensors  the network, for everybody
                                  card.json          what it is, how it was made, how good it is
                                  state.pt           optimiser, loss head, counters: for resuming
+    checkpoints/average/         the mean of some (`glottis.train.averaging`), without state.pt
     checkpoints/latest, best     links, replaced by rename
 
 A checkpoint is written under a temporary name, fsynced and renamed; a write that fails (a full
@@ -16,7 +17,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ import torch
 from torch import Tensor
 
 from glottis.errors import ModelError, ToolkitError, TrainingStopped
-from glottis.files import atomic_path, link, sync
-from glottis.models import SpeakerModel, SpoofModel, read_state, save_model
+from glottis.files import atomic_path, link, sync, write_json
+from glottis.models import SpeakerModel, SpoofModel, read_card, read_state, save_model
+from glottis.models.io import CARD_FILE
 from glottis.version import __version__
 
 log = logging.getLogger(__name__)
@@ -72,9 +74,11 @@ class CheckpointFolder:
         *,
         step: int,
         best: bool,
+        also: Collection[int] = (),
     ) -> Path:
         """Write ``step-NNNNNNNN`` and move the links; returns its path.
 
+        also: steps whose checkpoints stay, besides the best and the newest.
         Raises TrainingStopped if it cannot be written; nothing half-written stays.
         """
         name = f"step-{step:08d}"
@@ -90,8 +94,29 @@ class CheckpointFolder:
             if best:
                 link(self.folder / "best", name)
             link(self.folder / "latest", name)
-            self._prune(final)
+            self._prune(final, also)
         return final
+
+    def save_average(self, model: SpeakerModel | SpoofModel, card: dict[str, Any]) -> Path:
+        """Write ``average``: network and card; there is nothing to resume from."""
+        final = self.folder / "average"
+        temporary = self.folder / f".average.{os.getpid()}.tmp"
+        with writing("the averaged checkpoint"):
+            try:
+                save_model(model, temporary, card)
+                sync(temporary)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            self._put(temporary, final)
+        return final
+
+    def annotate(self, name: str, extra: dict[str, Any]) -> None:
+        """Add to the key ``extra`` of a checkpoint's card."""
+        card = read_card(self.folder / name)
+        card["extra"] |= extra
+        with writing(f"the card of '{name}'"):
+            write_json(self.folder / name / CARD_FILE, card)
 
     def _write(
         self,
@@ -110,7 +135,7 @@ class CheckpointFolder:
         sync(folder)
 
     def _put(self, temporary: Path, final: Path) -> None:
-        if final.exists():  # the same step again, after a resume from an earlier one
+        if final.exists():  # the same again, after a resume from an earlier step
             doomed = final.with_name(f".{final.name}.old.{os.getpid()}.tmp")
             os.rename(final, doomed)
             os.rename(temporary, final)
@@ -135,9 +160,13 @@ class CheckpointFolder:
         complete = self.complete()
         return complete[-1] if complete else None
 
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
+        return self.folder / f"step-{step:08d}"
+
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of this step is here and complete."""
-        return (self.folder / f"step-{step:08d}" / "state.pt").exists()
+        return (self.path(step) / "state.pt").exists()
 
     def point_best(self, step: int | None) -> None:
         """Make ``best`` the one of this step (None: no link), after going back."""
@@ -146,12 +175,14 @@ class CheckpointFolder:
         else:
             (self.folder / "best").unlink(missing_ok=True)
 
-    def _prune(self, newest: Path) -> None:
+    def _prune(self, newest: Path, also: Collection[int] = ()) -> None:
         """Keep ``keep`` up to the newest; later ones are those of a run that went back."""
-        best = (self.folder / "best").resolve() if (self.folder / "best").exists() else None
+        stay = {self.path(step).resolve() for step in also}
+        if (self.folder / "best").exists():
+            stay.add((self.folder / "best").resolve())
         made = [path for path in self.complete() if path.name <= newest.name]
         for path in made[: -self.keep]:
-            if path.resolve() != best:
+            if path.resolve() not in stay:
                 doomed = path.with_name(f".{path.name}.old.{os.getpid()}.tmp")
                 os.rename(path, doomed)  # first out of sight: a kill leaves no half checkpoint
                 shutil.rmtree(doomed)

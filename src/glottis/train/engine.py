@@ -24,6 +24,7 @@ from glottis.data.batch import Batch
 from glottis.data.loader import Loader
 from glottis.errors import ModelError
 from glottis.train import distributed
+from glottis.train.averaging import Averaging
 from glottis.train.bundle import step_seed
 from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.guards import Guard
@@ -65,6 +66,7 @@ class Trainer:
     recipe: Any = None
     pieces: Pieces = field(default_factory=Pieces)
     refreeze: Callable[[Trainer], None] | None = None
+    average: Averaging = field(default_factory=Averaging)
     _unreported: list[Broken] = field(default_factory=list)
     _began: float = 0.0
     _evaluated: float = 0.0
@@ -85,7 +87,7 @@ class Trainer:
                 self._set_margin(state.step - start)
                 with window.waiting():
                     batch = next(batches)
-                self._meet_broken(batch)
+                self.meet_broken(batch)
                 # dropout is a function of (seed, step) too: no generator state to restore
                 torch.manual_seed(step_seed(phase.seed, state.step, distributed.rank()))
                 stats = step(
@@ -97,6 +99,7 @@ class Trainer:
                     clip_norm=phase.clip_norm,
                 )
                 state.step += 1
+                self.average.after_step(self.task.embedder, stats["skipped"] == 0)
                 if state.step == first:
                     self.task.require_gradients()
                 window.add(stats, batch, state.step)
@@ -108,6 +111,7 @@ class Trainer:
                 best = evaluates and self._evaluate(state, progress)
                 state.seconds = time.monotonic() - began
                 if saves:
+                    self.average.before_save(state.step)
                     self.save(state, best=best)
                     window.restart()
                 asked = self.signals.asked(agreed=saves)
@@ -165,7 +169,7 @@ class Trainer:
         place = {"epoch": self.epoch(state)}
         return place | {"phase": state.phase} if self.phases > 1 else place
 
-    def _meet_broken(self, batch: Batch) -> None:
+    def meet_broken(self, batch: Batch) -> None:
         """Note what a worker could not read; of several processes the first must hear of it."""
         self._unreported += batch.broken
         if distributed.world() == 1:
@@ -195,9 +199,11 @@ class Trainer:
         if self.evaluator is None:
             return False
         began = time.monotonic()
-        result = self.evaluator(self.task)
+        with self.average.shown(self.task.embedder):
+            result = self.evaluator(self.task)
         self.task.train()
         best = state.update_best(result)
+        self.average.after_eval(state.step, result.selects)
         state.latest = result.card
         found = result.values | self._against_best(state, result, best)
         found["dev/seconds"] = time.monotonic() - began
@@ -234,13 +240,16 @@ class Trainer:
     def save(self, state: State, *, best: bool) -> None:
         """A checkpoint of everything (the first process writes)."""
         if self.run.primary:
-            path = self.run.checkpoints.save(
-                self.task.embedder,
-                self._state_dict(state),
-                self.card | {"step": state.step, "development": state.latest},
-                step=state.step,
-                best=best,
-            )
+            saved = self._state_dict(state)
+            with self.average.shown(self.task.embedder):
+                path = self.run.checkpoints.save(
+                    self.task.embedder,
+                    saved,
+                    self.card | {"step": state.step, "development": state.latest},
+                    step=state.step,
+                    best=best,
+                    also=self.average.steps,
+                )
             log.info("saved %s", path)
         distributed.barrier()
 
@@ -254,6 +263,7 @@ class Trainer:
             "head": self.task.head.state_dict(),
             "precision": self.precision.state_dict(),
             **self.optim.state_dict(),
+            **self.average.state_dict(self.task.embedder),
         }
 
     def restore(self, checkpoint: Path) -> State:
@@ -267,6 +277,7 @@ class Trainer:
                 rule="P4",
             )
         self.task.embedder.load_state_dict(read_weights(checkpoint), strict=True)
+        self.average.restore(self.task.embedder, saved, self.run.checkpoints)
         self.task.head.load_state_dict(saved["head"])
         self.optim.load_state_dict(saved)
         self.precision.load_state_dict(saved["precision"])

@@ -75,7 +75,7 @@ def make_evaluator(
     device: torch.device,
 ) -> Evaluator | None:
     """The evaluator that the recipe asks for; without a list (a warning) nothing selects."""
-    trials, protocol = config.trials, config.protocol
+    trials, protocol, select = config.trials, config.protocol, config.select
     how = Extraction(
         window=config.window,
         batch_seconds=config.batch_seconds,
@@ -88,7 +88,7 @@ def make_evaluator(
     if corpus.dev_seen is not None:
         seen = SeenLoss(corpus, data, device)
     if trials is not None:
-        return SpeakerSelection(expand(trials), corpus, how, seen)
+        return SpeakerSelection(expand(trials), corpus, how, seen, select)
     if protocol is not None:
         return SpoofSelection(expand(protocol), corpus, how, seen)
     log.warning(
@@ -99,10 +99,12 @@ def make_evaluator(
 
 
 class SpeakerSelection:
-    """EER and minDCF on development trials; the EER selects."""
+    """EER and minDCF on development trials.  select: which of them chooses."""
 
-    def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
-        self.trials = DevelopmentTrials.read(path)
+    def __init__(
+        self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None, select: str = "eer"
+    ) -> None:
+        self.trials = self.data = DevelopmentTrials.read(path)
         require_trials(self.trials, corpus.manifest, allow=corpus.allow)
         for finding in check_trials(self.trials, corpus.manifest):
             if finding.severity == "warn":
@@ -112,7 +114,7 @@ class SpeakerSelection:
         refuse_evaluation_rows(rows, self.trials.source, corpus.allow)
         corpus.hashes["selection"] = file_hash(path)
         self.source, self.how, self.seen = corpus.source(rows), how, seen
-        self.speakers = rows.column("speaker")
+        self.speakers, self.select = rows.column("speaker"), select
 
     def __call__(self, task: Task) -> Evaluation:
         keys = [str(key) for key in self.trials.keys]
@@ -128,7 +130,7 @@ class SpeakerSelection:
         embeddings = Embeddings(keys, matrix, {"dims": list(dims)})
         scores = score_trials(embeddings, self.trials)
         result = evaluate_speaker(scores, self.trials, self.speakers, how=how)
-        found = _evaluation(result, self.trials.source, scores)
+        found = _evaluation(result, self.trials.source, scores, self.select)
         if len(dims) > 1:
             found = self._with_sizes(found, embeddings, how)
         return _with_seen(found, self.seen, task)
@@ -160,7 +162,7 @@ class SpoofSelection:
     """EER on a development protocol; it selects."""
 
     def __init__(self, path: Any, corpus: Corpus, how: Extraction, seen: SeenLoss | None) -> None:
-        self.protocol = DevelopmentProtocol.read(path)
+        self.protocol = self.data = DevelopmentProtocol.read(path)
         require_protocol(self.protocol, corpus.manifest, allow=corpus.allow)
         rows = corpus.manifest.take(self.protocol.rows(corpus.manifest))
         # voices of synthesisers are in both on purpose: only the clips must be new
@@ -272,7 +274,7 @@ def _difference(
     return compare(best, now, positive, voices, {"eer": EER_METRIC}, draws=COMPARED)["eer"]
 
 
-def _evaluation(result: Result, source: str, scores: np.ndarray) -> Evaluation:
+def _evaluation(result: Result, source: str, scores: np.ndarray, select: str = "eer") -> Evaluation:
     threshold = result.thresholds["eer"]
     values = {f"dev/{name}": value for name, value in result.points.items() if name in LOGGED}
     values["dev/threshold"] = threshold
@@ -285,7 +287,9 @@ def _evaluation(result: Result, source: str, scores: np.ndarray) -> Evaluation:
     counts = ", ".join(f"{number} {name}" for name, number in result.n.items())
     text = f"development EER {shown} on {source} ({counts})"
     card = {"eer": result.eer, "threshold": threshold, "list": source, "text": text}
-    return Evaluation(values=values, selects=result.eer, card=card, scores=scores)
+    if select != "eer":
+        card |= {"select": select, select: result.points[select]}
+    return Evaluation(values=values, selects=result.points[select], card=card, scores=scores)
 
 
 def _with_seen(result: Evaluation, seen: SeenLoss | None, task: Task) -> Evaluation:

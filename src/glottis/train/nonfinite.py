@@ -135,6 +135,7 @@ def _last_good(trainer: Trainer, since: int) -> Path | None:
 def _take_back(trainer: Trainer, state: State, folder: Path) -> str:
     saved = load_state(folder, trainer.precision.device)
     trainer.task.embedder.load_state_dict(read_weights(folder), strict=True)
+    trainer.average.roll_back(trainer.task.embedder, folder, state.step)
     done = f"back to the weights of step {saved['step']}"
     lowered = trainer.optim.lowered
     if saved.get("phase", 0) == state.phase and saved.get("refrozen", False) == state.refrozen:
@@ -152,7 +153,8 @@ def _take_back(trainer: Trainer, state: State, folder: Path) -> str:
 
 def _take_back_buffers(trainer: Trainer, folder: Path) -> str:
     saved = load_state(folder, trainer.precision.device)
-    kept = {f"embedder.{name}": value for name, value in read_weights(folder).items()}
+    network = saved.get("network") or read_weights(folder)  # before a moving average
+    kept = {f"embedder.{name}": value for name, value in network.items()}
     kept |= {f"head.{name}": value for name, value in saved["head"].items()}
     restored = []
     for name, buffer in trainer.task.named_buffers():

@@ -42,7 +42,7 @@ ALTERNATIVES = {
 """keys of a section that exclude each other: giving one takes the other kind away"""
 
 FIXED_DATA = ("root", "manifest", "store", "train", "sample_rate")
-FIXED_EVALUATION = ("trials", "protocol", "dev_seen", "window")
+FIXED_EVALUATION = ("trials", "protocol", "dev_seen", "window", "select")
 
 
 class Ramp(Config):
@@ -101,6 +101,9 @@ class PhaseConfig(Config):
     """Changes of `evaluate`: interval and patience."""
     checkpoint: Section = Field(default_factory=dict)
     """Changes of `checkpoint`."""
+    calibrate: bool = False
+    """Nothing is trained: the scores of what came out become log-likelihood ratios.  Only of the
+    last phase, which then has nothing else but its name."""
 
 
 SECTIONS = (
@@ -133,6 +136,40 @@ def _refuse_fixed(phase: str, section: str, given: Mapping[str, Any], fixed: Seq
             why="one run has one training set and one selection list: its results are compared",
             fix=f"remove it, or start another run with init= and the new {section}.{wrong[0]}",
         )
+
+
+def split_phases(
+    configs: Sequence[PhaseConfig], selects: bool
+) -> tuple[Sequence[PhaseConfig], PhaseConfig | None]:
+    """The phases that train, and the last one if it calibrates.
+
+    selects: whether there is a development list.
+    """
+    calibrating = [config for config in configs if config.calibrate]
+    if not calibrating:
+        return configs, None
+    last = configs[-1]
+    if len(calibrating) > 1 or calibrating[0] is not last:
+        raise ConfigError(
+            f"phase '{calibrating[0].name}' calibrates, but other phases follow",
+            why="what is trained after it has other scores",
+            fix="move it to the end",
+        )
+    blank = PhaseConfig(name=last.name, calibrate=True)
+    other = [k for k in PhaseConfig.__pydantic_fields__ if getattr(last, k) != getattr(blank, k)]
+    if other:
+        raise ConfigError(
+            f"phase '{last.name}' calibrates and has {', '.join(other)}",
+            why="nothing is trained in it, so that would do nothing",
+            fix=f"write {{name: {last.name}, calibrate: true}}",
+        )
+    if not selects:
+        raise ConfigError(
+            f"phase '{last.name}' calibrates, but nothing selects",
+            why="a calibration is learned on development data",
+            fix="give evaluate.trials or evaluate.protocol",
+        )
+    return configs[:-1], last
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Paths may begin with ``${NAME}`` or ``${NAME:-default}``, the only use of the en
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,10 +19,11 @@ from glottis.errors import ConfigError
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
+from glottis.train.averaging import AverageConfig
 from glottis.train.foreign import hint
 from glottis.train.guards import NonFiniteConfig, StageGuardConfig
 from glottis.train.optim import OptimConfig
-from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree
+from glottis.train.phases import PhaseConfig, ResolvedPhase, phase_tree, split_phases
 from glottis.train.schedule import ConstantConfig, ScheduleConfig
 from glottis.train.terms import DistillationConfig, ReconstructionConfig
 
@@ -155,6 +157,9 @@ class EvaluateConfig(Interval):
     """Development protocol (spoofing)."""
     dev_seen: Selection | None = None
     """Held-out clips of *training* speakers: their loss is logged, never used for selection."""
+    select: Literal["eer", "min_dcf_0.01", "min_dcf_0.05"] = "eer"
+    """What chooses the best checkpoint and counts for patience and plateau; the costs are for
+    speaker verification."""
     window: Window | None = None
     """Part of each clip that the model hears; leave it out for the model's own."""
     patience: int | None = Field(None, ge=1)
@@ -253,6 +258,8 @@ class Recipe(Config):
     """What to do when more steps are not finite than ``train.skipped_budget`` allows."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints."""
+    average: AverageConfig | None = None
+    """Averages of the weights; leave it out for none."""
     runtime: RuntimeConfig = RuntimeConfig()
     """The machine."""
     log: LogConfig = LogConfig()
@@ -266,6 +273,32 @@ class Recipe(Config):
             raise ValueError(f"evaluate.{other} does not belong to the task '{task}'")
         if evaluate["patience"] is not None and not (evaluate["trials"] or evaluate["protocol"]):
             raise ValueError("evaluate.patience waits for a better result, but nothing selects")
+        select = evaluate["select"]
+        if select != "eer" and task == "spoof":
+            raise ValueError(
+                f"evaluate.select is {select}, a cost of speaker verification; spoofing is "
+                "selected by the eer"
+            )
+        if select != "eer" and not evaluate["trials"]:
+            raise ValueError(f"evaluate.select is {select}, but there are no evaluate.trials")
+        return self
+
+    @model_validator(mode="after")
+    def _average_is_possible(self) -> Recipe:
+        if self.__dict__["average"] is None or self.__dict__["average"].__dict__["kind"] == "ema":
+            return self
+        average, evaluate = self.__dict__["average"].__dict__, self.__dict__["evaluate"].__dict__
+        if not (evaluate["trials"] or evaluate["protocol"]):
+            raise ValueError(
+                f"average.kind is {average['kind']}, but nothing selects: no development number "
+                "would say whether the average is better"
+            )
+        keep = self.__dict__["checkpoint"].__dict__["keep"]
+        if average["kind"] == "last" and keep < average["count"]:
+            raise ValueError(
+                f"average.count is {average['count']}, but checkpoint.keep is {keep}: raise keep, "
+                "or lower count"
+            )
         return self
 
 
@@ -277,12 +310,18 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     return recipe
 
 
+def training_phases(recipe: Recipe) -> tuple[Sequence[PhaseConfig], PhaseConfig | None]:
+    """The phases that train, and the one that calibrates after them."""
+    evaluate = recipe.evaluate.__dict__  # looking is not reading
+    return split_phases(recipe.phases, bool(evaluate["trials"] or evaluate["protocol"]))
+
+
 def resolve_phases(recipe: Recipe, source: str = "") -> tuple[ResolvedPhase, ...]:
     """The phases of a recipe, each with the whole recipe it trains with; at least one."""
-    configs = recipe.phases
+    configs, _ = training_phases(recipe)
     if not configs:
         return (ResolvedPhase(0, PhaseConfig(name="training"), recipe),)
-    names = [config.name for config in configs]
+    names = [config.name for config in recipe.phases]
     if len(set(names)) < len(names):
         raise ConfigError(
             f"two phases have one name: {', '.join(names)}", fix="give each its own name"
@@ -297,4 +336,4 @@ def resolve_phases(recipe: Recipe, source: str = "") -> tuple[ResolvedPhase, ...
     return tuple(found)
 
 
-__all__ = ["Recipe", "expand", "load_recipe", "resolve_phases"]
+__all__ = ["Recipe", "expand", "load_recipe", "resolve_phases", "training_phases"]

@@ -29,6 +29,7 @@ def recover(trainer: Trainer, state: State, verdict: Verdict) -> None:
     best = trainer.run.checkpoints.folder / "best"
     distributed.barrier()  # the first process may still be writing
     trainer.task.embedder.load_state_dict(read_weights(best), strict=True)
+    trainer.average.roll_back(trainer.task.embedder, best, state.step)
     saved = load_state(best, trainer.precision.device)["head"]
     fitting = trainer.task.head.state_dict().keys() == saved.keys()
     if fitting:
