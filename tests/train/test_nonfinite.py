@@ -14,6 +14,7 @@ from torch import nn
 from glottis.errors import ModelError, TrainingStopped
 from glottis.report.history import events_of, read_metrics
 from glottis.train.bundle import replay
+from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.engine import Trainer
 from glottis.train.state import State
 from helpers.cli import glottis
@@ -286,3 +287,17 @@ def test_an_examination_changes_nothing(tones: Path, tmp_path: Path) -> None:
         plain.task.state_dict().items(), watched.task.state_dict().values(), strict=True
     ):
         assert torch.equal(a, b), name
+
+
+def test_a_moving_average_goes_back_too(tones: Path, tmp_path: Path) -> None:
+    """Raw weights and average are those of the checkpoint, each its own."""
+    one = made(tones, tmp_path, average={"kind": "ema", "decay": 0.9}, train__steps=5)
+    before_step(one, 5, lambda: layer(one).weight.data.fill_(NAN))
+    one.train(State())
+    saved = load_state(one.run.checkpoints.folder / "step-00000003", torch.device("cpu"))
+    raw = one.task.embedder.state_dict()
+    assert all(torch.equal(value, raw[name]) for name, value in saved["network"].items())
+    kept = read_weights(one.run.checkpoints.folder / "step-00000005")
+    assert all(bool(torch.isfinite(value).all()) for value in kept.values())
+    name = "network.stages.2.0.conv1.weight"
+    assert not torch.equal(kept[name], raw[name])
