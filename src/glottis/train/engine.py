@@ -92,6 +92,7 @@ class Trainer:
                     self.precision,
                     pieces=self.pieces,
                     clip_norm=phase.clip_norm,
+                    measure=(state.step - start + 1) % phase.log_every == 0,
                 )
                 state.step += 1
                 if state.step == first:

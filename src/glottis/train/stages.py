@@ -45,6 +45,7 @@ from glottis.train.watchers import (
     ResourceWatcher,
     ScaleWatcher,
     SelectionWatcher,
+    ShareWatcher,
 )
 
 log = logging.getLogger(__name__)
@@ -304,6 +305,7 @@ def make_guards(prepared: Prepared) -> list[Guard]:
         GradientWatcher(prepared.phase.steps_per_epoch),
         ScaleWatcher(),
         EmbeddingWatcher(),
+        ShareWatcher(),
         SelectionWatcher(),
         ResourceWatcher(prepared.phase.steps_per_epoch),
     ]

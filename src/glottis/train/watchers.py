@@ -1,6 +1,6 @@
 """Guards that read the numbers of a run and say what they mean; each speaks once per phase.
 
-The codes are those of the catalogue of mistakes (H4, H5, H7, H8, H9, O8, F5, F8).
+The codes are those of the catalogue of mistakes (H4, H5, H7, H8, H9, O8, O14, F5, F8).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from glottis.train.guards import Guard, Verdict, Watch
+from glottis.train.shares import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ GRADIENT_FACTOR = 5.0
 MEMORY_STEPS = 200
 MEMORY_SLOPE = 1.0  # MiB per step
 WORSE_IN_A_ROW = 3
+SHARES = 0.01, 0.95  # below the first a term does nothing, above the second all the others
+SHARES_SEEN = 3  # measurements that are averaged before anything is said
 
 
 class Watcher(Guard):
@@ -133,6 +136,32 @@ class EmbeddingWatcher(Watcher):
                 "[H9] the embeddings are %.0f times %s than at the start of the phase (norm %.3g, "
                 "step %d): the rate is too high, or weight decay too strong",
                 *(drift, "longer" if norm > self._first else "shorter", norm, step),
+            )
+
+
+class ShareWatcher(Watcher):
+    """Terms of the loss that make up nearly all or nearly nothing of the gradient (rule O14)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: deque[dict[str, float]] = deque(maxlen=SHARES_SEEN)
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        found = {n.removeprefix(PREFIX): v for n, v in values.items() if n.startswith(PREFIX)}
+        if not found:
+            return
+        self._seen.append(found)
+        if len(self._seen) < SHARES_SEEN:
+            return
+        means = {n: float(np.mean([one.get(n, 0.0) for one in self._seen])) for n in found}
+        least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        if means[least] < SHARES[0] or means[most] > SHARES[1]:
+            self.tell(
+                "share",
+                "[O14] '%s' makes up %.2g %% of the gradient and '%s' %.2g %% (step %d): the "
+                "smaller one is computed and does next to nothing. Change its weight ('loss' is "
+                "the loss of the head, whose weight is 1)",
+                *(least, 100 * means[least], most, 100 * means[most], step),
             )
 
 

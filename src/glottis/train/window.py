@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from glottis.data.batch import Batch
 from glottis.train import distributed
+from glottis.train.shares import PREFIX
 from glottis.train.step import Stats
 
 
@@ -23,6 +25,7 @@ class Window:
     def restart(self) -> None:
         """Begin anew."""
         self._sums: dict[str, Tensor] = {}
+        self._once: dict[str, Tensor] = {}
         self._steps = self._clips = self._hits = self._misses = 0
         self._began, self._waited = time.monotonic(), 0.0
 
@@ -34,6 +37,9 @@ class Window:
         """Count a step; a skipped one counts only as skipped (rule H2)."""
         applied = 1 - stats["skipped"]
         for name, value in stats.items():
+            if name.startswith(PREFIX):  # of one step between two lines
+                self._once[name] = value
+                continue
             kept = value if name == "skipped" else torch.where(applied > 0, value, 0.0)
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
         self._steps += 1
@@ -43,12 +49,14 @@ class Window:
 
     def read(self) -> dict[str, float]:
         """Means over the applied steps, and the speed; the only wait for the device."""
-        names = list(self._sums)
-        numbers = distributed.mean(torch.stack([self._sums[n].float() for n in names])).tolist()
-        sums: Mapping[str, float] = dict(zip(names, numbers, strict=True))
+        both = {**self._sums, **self._once}
+        numbers = distributed.mean(torch.stack([v.float() for v in both.values()])).tolist()
+        found: Mapping[str, float] = dict(zip(both, numbers, strict=True))
+        sums = {name: found[name] for name in self._sums}
         skipped = sums.get("skipped", 0.0)
         applied = max(1.0, self._steps - skipped)
         values = {name: total / applied for name, total in sums.items() if name != "skipped"}
+        values |= {n: found[n] for n in self._once if math.isfinite(found[n])}  # not of a bad step
         seconds = max(1e-9, time.monotonic() - self._began)
         values["skipped_steps"] = skipped
         values["clips_per_s"] = self._clips * distributed.world() / seconds
