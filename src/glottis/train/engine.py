@@ -97,6 +97,7 @@ class Trainer:
                 state.step += 1
                 if state.step == first:
                     self.task.require_gradients()
+                    self.optim.require_complete(self.task)
                 window.add(stats, batch)
                 done = state.step - start
                 evaluates = done % phase.evaluate_every == 0 or done == phase.steps

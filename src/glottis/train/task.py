@@ -72,6 +72,7 @@ class Task(nn.Module):
     label_map: name of each class, in the order of the class numbers.
     seed: of what the network draws in a step.
     terms: what is added to the loss of the head.
+    fresh: names of parameters of the network that start at random values, not those of a file.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Task(nn.Module):
         self.head: Any = head
         self.label_map, self.seed, self.augmenter = tuple(label_map), seed, augmenter
         self.terms: Sequence[Term] = ()
+        self.fresh: frozenset[str] = frozenset()
         # what the model and the loss keep fixed themselves stays so in every phase
         parts = named(embedder, typing.cast(nn.Module, head))
         self._free = {name for name, p in parts if p.requires_grad}

@@ -20,6 +20,8 @@ GRADIENT_STEPS = 500  # over which the median of the gradient norm is taken
 GRADIENT_FACTOR = 5.0
 MEMORY_STEPS = 200
 MEMORY_SLOPE = 1.0  # MiB per step
+EVALUATIONS = 4  # in a row, after the first two, whose growth is that of caches
+EVALUATION_GROWTH = 16.0  # MiB each
 WORSE_IN_A_ROW = 3
 SHARES = 0.01, 0.95  # below the first a term does nothing, above the second all the others
 SHARES_SEEN = 3  # measurements that are averaged before anything is said
@@ -212,12 +214,15 @@ class ResourceWatcher(Watcher):
         self._memory: deque[tuple[int, float]] = deque()
         self._speed: list[tuple[int, float]] = []
         self._begin: int | None = None
+        self._evaluated = False  # since the last line
+        self._after: list[float] = []  # memory at the first line after each evaluation
 
     def before_run(self, watch: Watch) -> None:
         self._begin = None
 
     def after_step(self, step: int, values: Mapping[str, float]) -> None:
         self._begin = step if self._begin is None else self._begin
+        self._kept(step, values)
         if step - self._begin < self.warm_up:
             return
         for name in ("memory/process_mb", "memory/gpu_mb"):
@@ -227,6 +232,21 @@ class ResourceWatcher(Watcher):
         if "clips_per_s" in values:
             self._speed.append((step, values["clips_per_s"]))
             self._drifts(step)
+
+    def _kept(self, step: int, values: Mapping[str, float]) -> None:
+        names = ("memory/process_mb", "memory/gpu_mb")
+        if not self._evaluated or not any(name in values for name in names):
+            return
+        self._evaluated = False
+        self._after.append(sum(values.get(name, 0.0) for name in names))
+        grown = np.diff(self._after[2:])[-EVALUATIONS:]
+        if len(grown) == EVALUATIONS and grown.min() > EVALUATION_GROWTH:
+            self.tell(
+                "evaluations",
+                "[F5] memory grows by %.0f MiB with every evaluation (%.0f MiB at step %d): "
+                "something keeps the outputs of the network, or the graph behind them",
+                *(grown.mean(), self._after[-1], step),
+            )
 
     def _grows(self, step: int, megabytes: float) -> None:
         self._memory.append((step, megabytes))
@@ -257,6 +277,7 @@ class ResourceWatcher(Watcher):
             )
 
     def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
+        self._evaluated = True
         share = values.get("dev/share_of_time", 0.0)
         if share > 0.3:
             self.tell(
