@@ -3,10 +3,10 @@
     GLOTTIS_SHARED=... python benchmarks/ablations.py EXPERIMENT [--out runs/ablations]
         [--seeds 1,2,3] [key=value ...]
 
-EXPERIMENT: nested_fixes, nested_baseline, decoder, aasist_start, sizes or stages.  Trains every variant with every
-seed (a run that is finished is not made again), scores the list with the last checkpoint and prints
-JSON: the equal error rate of every run with its interval, and the difference to the first variant
-on the same trials with the same seed, paired over speakers.
+EXPERIMENT: nested_fixes, nested_baseline, decoder, aasist_start, sizes or stages.  Trains every
+variant with every seed (a run that is finished is not made again), scores the list with the last
+checkpoint and prints JSON: the equal error rate of every run with its interval, and the difference
+to the first variant on the same trials with the same seed, paired over speakers.
 No checkpoint and no variant is chosen on the list.
 """
 
