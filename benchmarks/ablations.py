@@ -198,7 +198,7 @@ EXPERIMENTS = {
             "class weights untrained, no guard": (UNTRAINED,),
             "class weights untrained, guard": (UNTRAINED, GUARD),
         },
-        common=("loss.dims=[256]", "evaluate.every_epochs=1"),
+        common=("loss.dims=[256]", "evaluate.every_epochs=1", "allow=[O1]"),
         start=published_ge2e,
     ),
 }

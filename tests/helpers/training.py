@@ -18,7 +18,7 @@ def trainer(tones: Path, tmp_path: Path, make: Any = speaker_tree, **changes: An
     return assemble(recipe(make(tones, **{"evaluate": {}, **changes})), tmp_path / "run").trainer
 
 
-def one_step(made: Trainer, index: int = 0) -> dict[str, torch.Tensor]:
+def one_step(made: Trainer, index: int = 0, *, measure: bool = False) -> dict[str, torch.Tensor]:
     """Step ``index`` of the run, with the recipe's accumulation and clipping."""
     made.task.train()
     batch = next(made.loader.batches(index, index + 1))
@@ -30,4 +30,5 @@ def one_step(made: Trainer, index: int = 0) -> dict[str, torch.Tensor]:
         made.precision,
         pieces=made.pieces,
         clip_norm=phase.clip_norm,
+        measure=measure,
     )

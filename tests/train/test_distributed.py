@@ -88,7 +88,8 @@ def test_two_processes_with_a_teacher_equal_one(tmp_path: Path) -> None:
     launch(path, two, 2)
     taught = [load_file(next(f.glob("teacher-*.safetensors")))["outputs"] for f in (one, two)]
     torch.testing.assert_close(*taught, rtol=1e-4, atol=1e-5)
-    for key in ("loss", "loss_distillation", "loss_total", "grad_norm"):
+    shares = ("share_loss", "share_distillation")
+    for key in ("loss", "loss_distillation", "loss_total", "grad_norm", *shares):
         lines = [[r[f"train/{key}"] for r in read_metrics(f)] for f in (one, two)]
         assert len(lines[0]) == 3
         assert lines[0] == pytest.approx(lines[1], rel=1e-3)

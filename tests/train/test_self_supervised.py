@@ -15,8 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from glottis.config import to_yaml
-from glottis.errors import ConfigError
+from glottis.errors import ConfigError, ModelError
 from glottis.models import load_model
+from glottis.models.parts.self_supervised import Backbone
 from glottis.train import train_recipe
 from helpers.tiny_ssl import architecture, needs_ssl, published
 from helpers.tones import recipe, speaker_tree
@@ -64,6 +65,23 @@ def test_the_word_of_a_saved_model_is_no_source_of_weights(tones: Path, tmp_path
     encoder = {"kind": "hubert", "weights": "stored", "architecture": sizes}
     with pytest.raises(ConfigError, match="no folder to read them from"):
         train_recipe(recipe(tree(tones, encoder, train__steps=1)), tmp_path / "run")
+
+
+def test_adapters_that_no_gradient_reaches_stop_the_first_step(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WavLM reads q_proj and v_proj without calling them: without the check at the start, the
+    engine's own finds it; and a recipe does not even come so far."""
+    targets = {"lora_targets": ["q_proj", "v_proj"]}
+    encoder = {"kind": "wavlm", "trainable": "lora", "architecture": architecture("wavlm")}
+    made = recipe(tree(tones, {**encoder, **targets}, train__steps=3, evaluate={}))
+    with pytest.raises(ModelError, match="8 of 8 adapter weights receive no gradient"):
+        train_recipe(made, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    monkeypatch.setattr(Backbone, "_require_gradients", lambda self: None)
+    with pytest.raises(ModelError, match=r"O2.*no gradient reaches 8 .*q_proj\.lora_A"):
+        train_recipe(made, tmp_path / "run")
+    assert not list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
 @pytest.mark.slow

@@ -39,12 +39,14 @@ class Reconstructed(NamedTuple):
     """What a speaker network with a decoder gives in training, for a reconstruction loss.
 
     embedding: (B, D).  reconstruction: (B, F, T), what the decoder made.  target: (B, F, T), what
-    it should have made, detached and in its range.
+    it should have made, detached and in its range.  code: (B, C, T), what the embedding and the
+    reconstruction are both made from.
     """
 
     embedding: Tensor
     reconstruction: Tensor
     target: Tensor
+    code: Tensor
 
 
 def require_wave(wave: Tensor, min_samples: int) -> None:

@@ -154,7 +154,7 @@ class LstmAutoencoder(nn.Module):
             embedding = self.embedding_norm(self.embedding(pooled))
         if not (self.reconstruct and self.training):
             return embedding
-        return Reconstructed(embedding, self.decoder(code), features.detach().tanh())
+        return Reconstructed(embedding, self.decoder(code), features.detach().tanh(), code)
 
     original_name = staticmethod(_original_name)
 

@@ -26,7 +26,7 @@ from glottis.train import distributed
 from glottis.train.averaging import make_average
 from glottis.train.checkpoint import read_weights
 from glottis.train.components import make_augmenter, make_head
-from glottis.train.corpus import Corpus, label_rows, open_corpus
+from glottis.train.corpus import Corpus, class_numbers, label_rows, open_corpus
 from glottis.train.engine import Trainer
 from glottis.train.evaluation import make_evaluator
 from glottis.train.phases import ResolvedPhase
@@ -74,6 +74,10 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
     corpus = open_corpus(recipe.task, recipe.data, recipe.evaluate, recipe.allow)
     augmenter = make_augmenter(first, corpus, device)
     label_map, labels = label_rows(recipe.task, corpus, augmenter.label_copies if augmenter else 1)
+    if corpus.dev_seen is not None:  # before the first evaluation meets a stranger
+        class_numbers(
+            corpus.dev_seen, "speaker" if recipe.task == "speaker" else "label", label_map
+        )
     task = _task(first, label_map, augmenter, device)
     teachers = [_teacher(one.recipe, task) for one in phases]
     terms = _Terms(corpus, out, device)
@@ -149,7 +153,7 @@ def _task(
             f"'{recipe.task}'",
             fix="change task or model.name",
         )
-    _initialise(model, recipe)
+    fresh = _initialise(model, recipe)
     if distributed.world() > 1:
         distributed.share_batch_norms(model)
     prepare_network(model, recipe.runtime, device)
@@ -158,10 +162,13 @@ def _task(
         head: Any = make_head(recipe, model, len(label_map))
         head.to(device)
     model.dims = tuple(getattr(head, "dims", model.dims))
-    return Task(model, head, label_map, recipe.seed, augmenter)
+    task = Task(model, head, label_map, recipe.seed, augmenter)
+    task.fresh = fresh
+    return task
 
 
-def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> None:
+def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> frozenset[str]:
+    """Load the initial weights; names of what stays random."""
     source, new = recipe.init, recipe.new_parts
     if source is None:
         if any(getattr(module, "awaits_weights", False) for module in model.modules()):
@@ -176,9 +183,12 @@ def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> None:
                 "published name as model.encoder.weights",
                 model.name,
             )
-        return
+        published = [n for n, m in model.named_modules() if not getattr(m, "untrained", True)]
+        names = (name for name, _ in model.named_parameters())
+        return frozenset(n for n in names if not any(n.startswith(f"{p}.") for p in published))
     report = load_weights(model, read_weights(expand(source)), new=new)
     log.info("initial weights from %s: %s", source, report)
+    return frozenset((*report.missing, *report.mismatched))
 
 
 def _teacher(recipe: Recipe, task: Task) -> Teacher | None:

@@ -97,11 +97,13 @@ class Trainer:
                     self.precision,
                     pieces=self.pieces,
                     clip_norm=phase.clip_norm,
+                    measure=(state.step - start + 1) % phase.log_every == 0,
                 )
                 state.step += 1
                 self.average.after_step(self.task.embedder, stats["skipped"] == 0)
                 if state.step == first:
                     self.task.require_gradients()
+                    self.optim.require_complete(self.task)
                 window.add(stats, batch, state.step)
                 done = state.step - start
                 evaluates = done % phase.evaluate_every == 0 or done == phase.steps

@@ -119,6 +119,19 @@ class Optimiser:
     def parameters(self) -> list[nn.Parameter]:
         return [p for group in self.groups for p in group["params"]]
 
+    def require_complete(self, module: nn.Module) -> None:
+        """Every trainable parameter of ``module`` is in one of the groups (rule O1)."""
+        mine = {id(parameter) for parameter in self.parameters}
+        left = [n for n, p in module.named_parameters() if p.requires_grad and id(p) not in mine]
+        if left:
+            raise ModelError(
+                f"{len(left)} trainable parameters are in no group of the optimiser: "
+                f"{', '.join(left[:5])}",
+                why="they get gradients and never move, while the loss falls all the same",
+                fix="give them to the optimiser, or freeze them",
+                rule="O1",
+            )
+
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)
 

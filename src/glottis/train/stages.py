@@ -45,6 +45,7 @@ from glottis.train.watchers import (
     ResourceWatcher,
     ScaleWatcher,
     SelectionWatcher,
+    ShareWatcher,
 )
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Stages:
         self.task, self.corpus, self.labels, self.device = task, corpus, labels, device
         self.terms = terms
         self.copies = task.augmenter.label_copies if task.augmenter else 1
+        self._fresh = {f"head.{name}" for name, _ in task.head.named_parameters()} | task.fresh
         self.prepared: list[Prepared] = []
         for resolved in phases:
             self.prepared.append(self._prepare(resolved))
@@ -133,6 +135,7 @@ class Stages:
         schedule = Schedule(recipe.schedule, phase.steps, phase.steps_per_epoch)
         prepared = Prepared(resolved, phase, loader, augmenter, head, schedule)
         self._check_parts(prepared, before)
+        self._check_fresh(prepared, before)
         return prepared
 
     def _check_parts(self, prepared: Prepared, before: Prepared | None) -> None:
@@ -153,6 +156,48 @@ class Stages:
                     fix="lower optim.rate or optim.part_rates; if it is meant, raises_rate: true",
                     rule="O16",
                 )
+
+    def _check_fresh(self, prepared: Prepared, before: Prepared | None) -> None:
+        """What is random must learn: frozen, it would be noise between the trained parts."""
+        head, recipe = prepared.head, prepared.recipe
+        if before is not None and head is not before.head:
+            kept = {name: p.shape for name, p in before.head.named_parameters()}
+            self._fresh = {name for name in self._fresh if not name.startswith("head.")}
+            self._fresh |= {
+                f"head.{n}" for n, p in head.named_parameters() if kept.get(n) != p.shape
+            }
+        learns = set(self.rates(prepared))
+        stuck = sorted((self._fresh & self.task.may_learn(head)) - learns)
+        self._fresh -= learns
+        classes = [name for name in stuck if name.startswith("head.")]
+        if classes:
+            self._refuse_fresh(prepared, classes, "O1", "the loss")
+        network = [name for name in stuck if not name.startswith("head.")]
+        if network and recipe.init is not None:
+            self._refuse_fresh(prepared, network, "O4", f"the network, which {recipe.init} lacks,")
+        elif network:
+            log.warning(
+                "[O4] phase '%s' freezes %d random tensors of the network (%s ...): nothing has "
+                "trained them. Give init, or let them learn",
+                *(prepared.phase.name, len(network), network[0]),
+            )
+
+    def _refuse_fresh(self, prepared: Prepared, names: list[str], rule: str, where: str) -> None:
+        sizes = {name: p.numel() for name, p in named(self.task.embedder, prepared.head)}
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        seen = (
+            f"phase '{prepared.phase.name}' freezes {sum(sizes[n] for n in names):,} random values "
+            f"of {where} that no phase has trained: {shown}"
+        )
+        if rule in self.corpus.allow:
+            log.warning("[%s] %s", rule, seen)
+            return
+        raise ConfigError(
+            seen,
+            why="everything else would learn to live with noise that never changes",
+            fix=f"let 'parts' of the phase name them too; to do it anyway, allow: [{rule}]",
+            rule=rule,
+        )
 
     def rates(self, prepared: Prepared) -> dict[str, tuple[float, float, float]]:
         """(first, highest, last) learning rate of every parameter that learns in a phase."""
@@ -305,6 +350,7 @@ def make_guards(prepared: Prepared) -> list[Guard]:
         GradientWatcher(prepared.phase.steps_per_epoch),
         ScaleWatcher(),
         EmbeddingWatcher(),
+        ShareWatcher(),
         SelectionWatcher(),
         ResourceWatcher(prepared.phase.steps_per_epoch),
     ]

@@ -14,6 +14,7 @@ from glottis.errors import TrainingStopped
 from glottis.train import distributed
 from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
+from glottis.train.shares import shares
 from glottis.train.task import Task
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,11 @@ def step(
     *,
     pieces: Pieces,
     clip_norm: float,
+    measure: bool = False,
 ) -> Stats:
     """Make one optimiser step and return detached statistics (device tensors).
+
+    measure: how much of the gradient each term of the loss makes up, too (``share_...``).
 
     A step whose loss, gradient or batch-norm statistics are not finite changes nothing: not the
     weights, not the moments, not the buffers, not the schedule.  A batch for which memory does not
@@ -47,7 +51,9 @@ def step(
     before = [b.clone() for b in buffers]
     while True:
         try:
-            return _attempt(task, batch, optim, precision, buffers, before, pieces, clip_norm)
+            return _attempt(
+                task, batch, optim, precision, buffers, before, pieces, clip_norm, measure
+            )
         except Exception as error:
             if not out_of_memory(error):
                 raise
@@ -100,25 +106,29 @@ def _attempt(
     before: list[Tensor],
     pieces: Pieces,
     clip_norm: float,
+    measure: bool,
 ) -> Stats:
     optim.zero_grad()
-    total, stats = torch.zeros((), device=precision.device), Stats()
+    total, stats, squares = torch.zeros((), device=precision.device), Stats(), Stats()
     whole = distributed.mean(task.mass(batch.labels))
     items = distributed.mean(torch.full_like(whole, len(batch))) if task.terms else len(batch)
     for part in batch.split(pieces.count):
         share = task.mass(part.labels) / whole  # of the mean over the batch, in all processes
         with task.synchronised(last=part.is_last):
-            result = task.run(part, precision)  # margin heads run in fp32 inside
+            # margin heads run in fp32 inside
+            counts = (share, len(part.labels) / items)
+            result = task.run(part, precision, measure=counts if measure else None)
             objective = result.loss * share
             if result.extra is not None:
-                objective = objective + result.extra * (len(part.labels) / items)
+                objective = objective + result.extra * counts[1]
             (objective * precision.scale).backward()  # type: ignore[no-untyped-call]
         total += objective.detach()
         add(stats, {"loss": result.loss.detach(), **result.stats}, share)
-        add(stats, result.extra_stats, len(part.labels) / items)
+        add(stats, result.extra_stats, counts[1])
+        add(squares, result.squares, 1.0)  # of the rows of the batch, piece by piece
     norm = gradient_norm(optim.parameters) / precision.scale  # before clipping
     if task.terms:
-        stats["loss_total"] = total
+        stats |= {"loss_total": total, **shares(squares)}
     own = torch.isfinite(norm) & torch.isfinite(total) & all_finite(buffers, norm)
     finite = distributed.all_true(own)
     scale_gradients(optim.parameters, clip_factor(norm, clip_norm) / precision.scale)

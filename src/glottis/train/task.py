@@ -28,6 +28,7 @@ from glottis.rng import generator
 from glottis.train import distributed
 from glottis.train.parts import matches, named, require_patterns
 from glottis.train.precision import Precision
+from glottis.train.shares import gradient_squares
 from glottis.train.terms import Term
 
 
@@ -46,18 +47,23 @@ class Loss(Protocol):
     def state_dict(self) -> dict[str, Any]: ...
 
 
+Counts = tuple[Tensor, Tensor | float]  # of a part in its batch: by mass, by items
+
+
 class Objective(NamedTuple):
     """What a part of a batch costs.
 
     loss: of the head, the mean over its mass.  stats: detached scalars beside it.
     extra: sum of the weighted terms, the mean over the items; None without terms.
-    extra_stats: each term by itself, detached.
+    extra_stats: each term by itself, detached.  squares: of the gradients of the loss and of the
+    terms where they meet, if they were asked for (see `glottis.train.shares`).
     """
 
     loss: Tensor
     stats: dict[str, Tensor]
     extra: Tensor | None = None
     extra_stats: dict[str, Tensor] = {}  # noqa: RUF012
+    squares: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class Inputs(NamedTuple):
@@ -78,6 +84,7 @@ class Task(nn.Module):
     label_map: name of each class, in the order of the class numbers.
     seed: of what the network draws in a step.
     terms: what is added to the loss of the head.
+    fresh: names of parameters of the network that start at random values, not those of a file.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Task(nn.Module):
         self.head: Any = head
         self.label_map, self.seed, self.augmenter = tuple(label_map), seed, augmenter
         self.terms: Sequence[Term] = ()
+        self.fresh: frozenset[str] = frozenset()
         # what the model and the loss keep fixed themselves stays so in every phase
         parts = named(embedder, typing.cast(nn.Module, head))
         self._free = {name for name, p in parts if p.requires_grad}
@@ -161,10 +169,13 @@ class Task(nn.Module):
             return self._replica[0].no_sync()
         return nullcontext()
 
-    def run(self, part: Part, precision: Precision) -> Objective:
-        """Loss and detached statistics of a part, through DDP if there is a group."""
+    def run(self, part: Part, precision: Precision, *, measure: Counts | None = None) -> Objective:
+        """Loss and detached statistics of a part, through DDP if there is a group.
+
+        measure: the gradients of loss and terms too, which count that much in the batch.
+        """
         module = self._replica[0] if self._replica else self
-        return Objective(*module(part, precision))
+        return Objective(*module(part, precision, measure))
 
     def require_gradients(self) -> None:
         """After a step: every trainable parameter was reached by it (rule O2)."""
@@ -186,8 +197,8 @@ class Task(nn.Module):
             return weights
         return torch.tensor(float(len(labels)), device=labels.device)
 
-    def forward(self, part: Part, precision: Precision) -> Objective:
-        return self.objective(self.inputs(part), part, precision)
+    def forward(self, part: Part, precision: Precision, measure: Counts | None = None) -> Objective:
+        return self.objective(self.inputs(part), part, precision, measure)
 
     def inputs(self, part: Part) -> Inputs:
         """The waves with their augmentations, and the features with theirs."""
@@ -206,7 +217,9 @@ class Task(nn.Module):
             features = self.augmenter.apply_features(features, part.params)
         return Inputs(wave, features, mixed)
 
-    def objective(self, inputs: Inputs, part: Part, precision: Precision) -> Objective:
+    def objective(
+        self, inputs: Inputs, part: Part, precision: Precision, measure: Counts | None = None
+    ) -> Objective:
         """Network, loss and terms."""
         x = inputs.wave if inputs.features is None else inputs.features
         # what the network itself draws (masks of filters) is a function of (seed, step) too
@@ -217,7 +230,7 @@ class Task(nn.Module):
         stats |= embedding_stats(output)
         if hasattr(self.embedder.network, "statistics"):
             stats |= self.embedder.network.statistics()
-        return Objective(loss, stats, *self._extra(output, part))
+        return self._with_terms(Objective(loss, stats), output, part, precision, measure)
 
     def _head_loss(
         self, output: Any, part: Part, mixed: tuple[Tensor, Tensor] | None
@@ -233,13 +246,22 @@ class Task(nn.Module):
         second = self.head(target, labels[partner], weights=1 - share)
         return LossOutput(first.loss + second.loss, first.stats)
 
-    def _extra(self, output: Any, part: Part) -> tuple[Tensor | None, dict[str, Tensor]]:
+    def _with_terms(
+        self, head: Objective, output: Any, part: Part, precision: Precision, measure: Counts | None
+    ) -> Objective:
         if not (self.terms and self.training):  # rows of an evaluation are others
-            return None, {}
+            return head
         scores = getattr(self.head, "scores", None)
         values = {term.name: term(output, part, scores).mean() for term in self.terms}
-        total = torch.stack([term.weight * values[term.name] for term in self.terms]).sum()
-        return total, {f"loss_{name}": value.detach() for name, value in values.items()}
+        weighted = {term.name: term.weight * values[term.name] for term in self.terms}
+        seen = {f"loss_{name}": value.detach() for name, value in values.items()}
+        squares: dict[str, Tensor] = {}
+        if measure is not None:
+            counted = {name: value * measure[1] for name, value in weighted.items()}
+            counted = {"loss": head.loss * measure[0], **counted}
+            squares = gradient_squares(counted, output, precision.scale)
+        total = torch.stack(list(weighted.values())).sum()
+        return head._replace(extra=total, extra_stats=seen, squares=squares)
 
     def _head_input(self, output: Tensor | SpoofOutput | Reconstructed, group: int) -> Tensor:
         if isinstance(output, SpoofOutput):

@@ -1,6 +1,6 @@
 """Guards that read the numbers of a run and say what they mean; each speaks once per phase.
 
-The codes are those of the catalogue of mistakes (H4, H5, H7, H8, H9, O8, F5, F8).
+The codes are those of the catalogue of mistakes (H4, H5, H7, H8, H9, O8, O14, F5, F8).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from glottis.train.guards import Guard, Verdict, Watch
+from glottis.train.shares import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,11 @@ GRADIENT_STEPS = 500  # over which the median of the gradient norm is taken
 GRADIENT_FACTOR = 5.0
 MEMORY_STEPS = 200
 MEMORY_SLOPE = 1.0  # MiB per step
+EVALUATIONS = 4  # in a row, after the first two, whose growth is that of caches
+EVALUATION_GROWTH = 16.0  # MiB each
 WORSE_IN_A_ROW = 3
+SHARES = 0.01, 0.95  # below the first a term does nothing, above the second all the others
+SHARES_SEEN = 3  # measurements that are averaged before anything is said
 
 
 class Watcher(Guard):
@@ -136,6 +141,32 @@ class EmbeddingWatcher(Watcher):
             )
 
 
+class ShareWatcher(Watcher):
+    """Terms of the loss that make up nearly all or nearly nothing of the gradient (rule O14)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: deque[dict[str, float]] = deque(maxlen=SHARES_SEEN)
+
+    def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        found = {n.removeprefix(PREFIX): v for n, v in values.items() if n.startswith(PREFIX)}
+        if not found:
+            return
+        self._seen.append(found)
+        if len(self._seen) < SHARES_SEEN:
+            return
+        means = {n: float(np.mean([one.get(n, 0.0) for one in self._seen])) for n in found}
+        least, most = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+        if means[least] < SHARES[0] or means[most] > SHARES[1]:
+            self.tell(
+                "share",
+                "[O14] '%s' makes up %.2g %% of the gradient and '%s' %.2g %% (step %d): the "
+                "smaller one is computed and does next to nothing. Change its weight ('loss' is "
+                "the loss of the head, whose weight is 1)",
+                *(least, 100 * means[least], most, 100 * means[most], step),
+            )
+
+
 class SelectionWatcher(Watcher):
     """The development EER against the training loss (rules H7, H8)."""
 
@@ -183,12 +214,15 @@ class ResourceWatcher(Watcher):
         self._memory: deque[tuple[int, float]] = deque()
         self._speed: list[tuple[int, float]] = []
         self._begin: int | None = None
+        self._evaluated = False  # since the last line
+        self._after: list[float] = []  # memory at the first line after each evaluation
 
     def before_run(self, watch: Watch) -> None:
         self._begin = None
 
     def after_step(self, step: int, values: Mapping[str, float]) -> None:
         self._begin = step if self._begin is None else self._begin
+        self._kept(step, values)
         if step - self._begin < self.warm_up:
             return
         for name in ("memory/process_mb", "memory/gpu_mb"):
@@ -198,6 +232,21 @@ class ResourceWatcher(Watcher):
         if "clips_per_s" in values:
             self._speed.append((step, values["clips_per_s"]))
             self._drifts(step)
+
+    def _kept(self, step: int, values: Mapping[str, float]) -> None:
+        names = ("memory/process_mb", "memory/gpu_mb")
+        if not self._evaluated or not any(name in values for name in names):
+            return
+        self._evaluated = False
+        self._after.append(sum(values.get(name, 0.0) for name in names))
+        grown = np.diff(self._after[2:])[-EVALUATIONS:]
+        if len(grown) == EVALUATIONS and grown.min() > EVALUATION_GROWTH:
+            self.tell(
+                "evaluations",
+                "[F5] memory grows by %.0f MiB with every evaluation (%.0f MiB at step %d): "
+                "something keeps the outputs of the network, or the graph behind them",
+                *(grown.mean(), self._after[-1], step),
+            )
 
     def _grows(self, step: int, megabytes: float) -> None:
         self._memory.append((step, megabytes))
@@ -228,6 +277,7 @@ class ResourceWatcher(Watcher):
             )
 
     def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
+        self._evaluated = True
         share = values.get("dev/share_of_time", 0.0)
         if share > 0.3:
             self.tell(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from glottis.data.batch import Batch
 from glottis.train import distributed
+from glottis.train.shares import PREFIX
 from glottis.train.step import Stats
 
 HISTORY = 50
@@ -33,6 +34,7 @@ class Window:
         """Begin anew."""
         self._sums: dict[str, Tensor] = {}
         self._first_bad = torch.full((), -1.0, device=self.device)
+        self._once: dict[str, Tensor] = {}
         self._steps = self._clips = self._hits = self._misses = 0
         self._began, self._waited = time.monotonic(), 0.0
 
@@ -44,6 +46,9 @@ class Window:
         """Count a step; a skipped one counts only as skipped (rule H2)."""
         applied = 1 - stats["skipped"]
         for name, value in stats.items():
+            if name.startswith(PREFIX):  # of one step between two lines
+                self._once[name] = value
+                continue
             kept = value if name in COUNTED else torch.where(applied > 0, value, 0.0)
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
         bad = stats["skipped"] - stats.get("overflow", 0)
@@ -57,14 +62,15 @@ class Window:
 
     def read(self) -> dict[str, float]:
         """Means over the applied steps (none without one), and the speed; the only wait."""
-        names = list(self._sums)
-        read = [*(self._sums[name].float() for name in names), self._first_bad]
-        *numbers, first_bad = distributed.mean(torch.stack(read)).tolist()
-        sums: Mapping[str, float] = dict(zip(names, numbers, strict=True))
-        skipped = sums.get("skipped", 0.0)
+        both = {**self._sums, **self._once, "first_bad": self._first_bad}
+        numbers = distributed.mean(torch.stack([v.float() for v in both.values()])).tolist()
+        found: Mapping[str, float] = dict(zip(both, numbers, strict=True))
+        sums = {name: found[name] for name in self._sums}
+        skipped, first_bad = sums.get("skipped", 0.0), found["first_bad"]
         applied = self._steps - skipped
         means = [name for name in sums if name not in COUNTED and applied > 0]
         values = {name: sums[name] / applied for name in means}
+        values |= {n: found[n] for n in self._once if math.isfinite(found[n])}  # not of a bad step
         seconds = max(1e-9, time.monotonic() - self._began)
         values["skipped_steps"] = skipped
         if "overflow" in sums:
