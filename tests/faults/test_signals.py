@@ -19,8 +19,7 @@ def stopped(lab: Lab, guarded: bool, call: tuple[object, ...], workers: int = 0)
         detected=ending.calm,
         explained=ending.says(*words),
         kept=kept == [3],
-        resumed=lab.resume(folder, changes=changes).code == 0
-        and same(folder / "run", lab.whole()),
+        resumed=lab.resume(folder, changes=changes).code == 0 and same(folder / "run", lab.whole()),
         said=ending.lines(*words),
     )
 

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -188,12 +189,12 @@ class Lab:
     root: Path
     _process: subprocess.Popen[str] | None = None
     _whole: dict[str, Path] = field(default_factory=dict)
-    _count: int = 0
+    count: int = 0
 
     def new(self, corpus: bool = False) -> Path:
         """A folder for one scenario, with a copy of the corpus in ``data`` if it may be damaged."""
-        self._count += 1
-        made = self.folder / f"{self._count:03d}"
+        self.count += 1
+        made = self.folder / f"{self.count:03d}"
         made.mkdir()
         if corpus:
             shutil.copytree(self.root, made / "data")
@@ -213,18 +214,20 @@ class Lab:
         *words: str,
         before: Sequence[Call] = (),
         root: Path | None = None,
-        environment: dict[str, str] | None = None,
+        ranks: int = 1,
         changes: dict[str, Any] | None = None,
     ) -> Started:
-        """Begin ``glottis train`` with the run folder ``folder/run``."""
+        """Begin ``glottis train`` with the run folder ``folder/run``, in ``ranks`` processes."""
         path = folder / "recipe.yaml"
         path.write_text(to_yaml(recipe(self.tree(root, **(changes or {})))))
         said = folder / f"said-{len(list(folder.glob('said-*')))}.txt"
+        out = () if "--out" in words else ("--out", str(folder / "run"))
         request = {
-            "words": ["train", str(path), "--out", str(folder / "run"), *words],
+            "words": ["train", str(path), *out, *words],
             "said": str(said),
             "before": [[f"helpers.{c[0]}", c[1], list(c[2:])] for c in before],
-            "environment": environment or {},
+            "ranks": ranks,
+            "port": free_port() if ranks > 1 else 0,
         }
         process = self._nursery()
         assert process.stdin is not None
@@ -257,7 +260,7 @@ class Lab:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": _path()},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path()},
             )
         return self._process
 
@@ -278,8 +281,16 @@ class Lab:
             self._process.stdout.close()
 
 
-def _path() -> str:
+def python_path() -> str:
     return os.pathsep.join([str(HELPERS.parent), os.environ.get("PYTHONPATH", "")])
+
+
+def free_port() -> int:
+    """A port for the processes of one run to meet at."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
 
 
 def make_lab(folder: Path) -> Lab:
@@ -300,22 +311,28 @@ def steps(run: Path) -> list[int]:
     return sorted(found)
 
 
-def same(run: Path, whole: Path, step: int | None = None) -> bool:
-    """Whether the newest checkpoint of a run is that of another, bit for bit: weights, moments.
+def weights(run: Path, name: str = "latest") -> bytes:
+    """The network of a checkpoint, empty if there is none."""
+    path = run / "checkpoints" / name / "model.safetensors"
+    return path.read_bytes() if path.exists() else b""
 
-    step: of the other (default: its newest).
+
+def same(run: Path, whole: Path, step: int | None = None, *, of: int | None = None) -> bool:
+    """Whether two checkpoints are the same bit for bit: weights, buffers, moments, schedule.
+
+    of: step of the one in ``run``.  step: of the one in ``whole``.  Default: the newest.
     """
-    name = "latest" if step is None else f"step-{step:08d}"
-    one, other = run / "checkpoints" / "latest", whole / "checkpoints" / name
-    if not (one / "state.pt").exists():
-        return False
-    if (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes():
-        return False
+    one, other = (
+        folder / "checkpoints" / ("latest" if number is None else f"step-{number:08d}")
+        for folder, number in ((run, of), (whole, step))
+    )
     try:
+        weights = [(path / "model.safetensors").read_bytes() for path in (one, other)]
         states = [load_state(path, torch.device("cpu")) for path in (one, other)]
-    except ModelError:
+    except (OSError, ModelError):
         return False
-    return all(equal(states[0][key], states[1][key]) for key in ("optimiser", "head", "applied"))
+    keys = ("optimiser", "head", "applied")
+    return weights[0] == weights[1] and all(equal(states[0][k], states[1][k]) for k in keys)
 
 
 def equal(one: Any, other: Any) -> bool:

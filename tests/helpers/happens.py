@@ -92,9 +92,10 @@ def memory_runs_short(share: float, kind: str) -> None:
 
     def begin(task: Any, batch: Any, _: Any) -> None:
         network = task.embedder.network
-        probe = copy.deepcopy(network).eval()  # without dropout: no generator is touched
+        probe = copy.deepcopy(network)
         hooks = [module.register_forward_hook(count) for module in probe.modules()]
-        with torch.no_grad():
+        taken[:] = [0, 10**18]
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             probe(batch.wave.float() / 32768)
         for hook in hooks:
             hook.remove()
@@ -125,6 +126,24 @@ def path_vanishes(number: int, path: str) -> None:
 def disk_full(number: int, name: str, room: int) -> None:
     """From a step on, files of the run whose path holds ``name`` have ``room`` more bytes."""
     before_step(number, lambda *_: _limit(name, room, _no_space))
+
+
+def log_full(number: int) -> None:
+    """From a step on ``train.log`` has 10 more bytes: it is a file that is open all the time."""
+    import logging
+
+    class Disk(io.StringIO):
+        def write(self, text: str) -> int:
+            if self.tell() + len(text) > 10:
+                _no_space()
+            return super().write(text)
+
+    def exchange(*_: Any) -> None:
+        for handler in logging.getLogger("glottis").handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.stream = Disk()  # type: ignore[assignment]
+
+    before_step(number, exchange)
 
 
 def killed_at_byte(room: int) -> None:
@@ -219,3 +238,12 @@ def _limit(name: str, room: int, end: Callable[[], None]) -> None:
         return buffer if "b" in mode else io.TextIOWrapper(buffer, encoding="utf-8")
 
     builtins.open = io.open = opened  # type: ignore[assignment]
+
+
+# ------------------------------------------------------------------------------ processes
+
+
+def rank_killed(number: int, rank: int) -> None:
+    """One of several processes is killed in the middle of a step."""
+    if os.environ["RANK"] == str(rank):
+        before_step(number, lambda *_: _die())

@@ -1,7 +1,8 @@
 """A warm process that forks one child for each run, so that a run does not pay for its imports.
 
 Requests are lines of JSON: ``words`` of the command line, ``said`` (a file for both streams),
-``before`` (calls ``[module, function, arguments]`` made in the child, before the command line).
+``before`` (calls ``[module, function, arguments]`` made in the child, before the command line),
+``ranks`` (processes of one run, which meet at ``port``).
 For each it prints the child's process id and, once that has ended, its wait status.  The child
 leads a process group of its own.
 """
@@ -33,7 +34,8 @@ def _live(request: dict[str, Any]) -> NoReturn:
     said = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(said, 1)
     os.dup2(said, 2)
-    os.environ.update(request["environment"])
+    if request["ranks"] > 1:
+        _join(request["ranks"], request["port"])
     sys.argv = ["glottis", *request["words"]]
     code = 0
     try:
@@ -52,14 +54,17 @@ def _live(request: dict[str, Any]) -> NoReturn:
     os._exit(code)
 
 
+def _join(ranks: int, port: int) -> None:
+    """Become rank 0 and make the others, as ``torchrun`` would."""
+    rank = next((number for number in range(1, ranks) if os.fork() == 0), 0)
+    places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "MASTER_PORT": port}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **{k: str(v) for k, v in places.items()}}
+
+
 if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
     import torch._dynamo  # the optimisers ask for it
-
-    import glottis.losses
-    import glottis.models
-    import glottis.train.api
 
     serve()

@@ -102,3 +102,28 @@ def plain_writes() -> None:
     files.replacing = in_place  # type: ignore[assignment]
     checkpoint.CheckpointFolder.save = save  # type: ignore[method-assign]
     checkpoint.CheckpointFolder.latest = latest  # type: ignore[method-assign]
+
+
+def lost_lines_are_no_matter() -> None:
+    """A line that the log does not take is reported as the logging module does."""
+    import logging
+
+    from glottis.train import api
+
+    api._LogFile.handleError = logging.Handler.handleError  # type: ignore[method-assign]
+
+
+def no_words_for_system_errors() -> None:
+    """An error of the system comes with its traceback."""
+    from glottis.cli import main
+
+    main.OSError = ZeroDivisionError  # type: ignore[attr-defined]
+
+
+def every_step_counts_as_finite() -> None:
+    """The masked update is a plain one: whatever the gradient is, it is applied and not counted."""
+    import torch
+
+    from glottis.train import distributed
+
+    distributed.all_true = torch.ones_like  # type: ignore[assignment]
