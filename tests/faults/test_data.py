@@ -74,7 +74,7 @@ def test_vanished_folder(lab: Lab, guarded: bool) -> Findings:
     root = folder / "data"
     before: list[Call] = [("happens", "path_vanishes", 3, str(root)), *([] if guarded else OFF)]
     ending = lab.train(folder, before=before, root=root)
-    told = ("could not be read", "check data.root")
+    told = ("could not be read", "no such file", "check data.root")
     kept = steps(folder / "run")[:3] == [1, 2, 3] and same_prefix(lab, folder / "run")
     refused = lab.resume(folder, root=root)
     os.rename(f"{root}.gone", root)

@@ -54,7 +54,9 @@ def test_full_disk(lab: Lab, guarded: bool) -> Findings:
         words = ("--resume",) if step > 2 else ()
         ending = lab.train(folder, *words, before=[("happens", "disk_full", step, *place), *off])
         detected &= ending.calm
-        explained &= ending.says("cannot be written: No space left", "free some space", "--resume")
+        explained &= ending.says(
+            "cannot be written", "No space left", "free some space", "--resume"
+        )
         kept &= steps(run)[-1:] == [step - 1] and same(run, lab.whole(), step - 1)
         kept &= not list(run.glob("checkpoints/.*"))
         said = said or ending.lines("cannot be written", "fix: free some space")
