@@ -59,7 +59,7 @@ def page() -> str:
 
 def line(fault: Any, said: str) -> str:
     """One fault."""
-    words = "<br>".join(f"`{text}`" for text in said.replace("|", "/").splitlines())
+    words = "<br>".join(f"<samp>{text}</samp>" for text in said.replace("|", "/").splitlines())
     test = f"`{fault.test.partition('::')[2]}`"
     told = (fault.name, fault.injected, fault.does, words, fault.kept)
     return row(*told, fault.without, ", ".join(fault.breaks), test)

@@ -153,7 +153,7 @@ class Ending:
 
 def tidy(text: str) -> str:
     """A message as it would be in any other folder and process."""
-    text = re.sub(r"(?<!\S)/\S*/(?=(run|data|out)\b)", "", text)
+    text = re.sub(r"(?<![^\s(])/\S*/(?=(run|data|out)\b)", "", text)
     text = re.sub(r"\bpid\(?s?\)? ?\d+", "pid N", text)
     text = re.sub(r"\.\d+\.tmp\b", ".N.tmp", text)
     return "\n".join(line.rstrip() for line in text.splitlines())
