@@ -6,7 +6,7 @@ PIP    := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c co
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: demo test test-slow check bench docs format clean
+.PHONY: demo test faults test-slow check bench docs format clean
 .DEFAULT_GOAL := help
 
 help:  ## what each target does
@@ -31,6 +31,9 @@ demo: $(STAMP)  ## no data needed: synthetic talkers -> pack -> train both tasks
 
 test: $(DEV)  ## the default test suite (no network, no GPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+faults: $(DEV)  ## the fault suite: NaN, damaged files, full disks, signals, kills; each with its guard and without
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist loadfile tests/faults
 
 test-slow: $(DEV)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

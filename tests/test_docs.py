@@ -69,6 +69,12 @@ def test_the_page_of_keys_is_up_to_date() -> None:
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run tools/write_keys.py"
 
 
+def test_the_page_of_faults_is_up_to_date() -> None:
+    module = tool("write_reliability")
+    found = module.PAGE.read_text(encoding="utf-8")
+    assert found == module.page(), "run tools/write_reliability.py"
+
+
 def test_the_page_of_models_is_up_to_date() -> None:
     from glottis.models import MODELS
     from glottis.models.facts import facts

@@ -129,7 +129,7 @@ def test_the_margin_of_the_report_is_stopped_here(
         assert torch.equal(value, before[name]), name
     lines = [line for line in read_metrics(tmp_path / "run") if "train/skipped_steps" in line]
     assert [line["train/skipped_steps"] for line in lines] == [1, 1, 1]
-    assert all(math.isfinite(line["train/loss"]) for line in lines)
+    assert not any("train/loss" in line for line in lines)  # there is no mean of no step
 
 
 def overflow(module: nn.Module, inputs: Any) -> Any:

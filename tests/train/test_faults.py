@@ -1,26 +1,19 @@
-"""Faults from outside: signals, no memory, a dead worker.  Nothing is lost, and it is explained."""
+"""A lack of memory: the step is made again in pieces.  (Other faults: tests/faults.)"""
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from glottis.config import to_yaml
 from glottis.errors import TrainingStopped
-from glottis.report.history import read_metrics
-from glottis.train import train_recipe
-from glottis.train.checkpoint import load_state
+from glottis.train.signals import Signals
 from glottis.train.state import State
 from glottis.train.step import out_of_memory
-from helpers.tones import recipe, speaker_tree
 from helpers.training import one_step, trainer
 
 
@@ -105,84 +98,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(tones: Path, tmp_path: 
 # ------------------------------------------------------------------------------ signals
 
 
-def start(tones: Path, out: Path, **changes: Any) -> subprocess.Popen[str]:
-    tree = speaker_tree(
-        tones, train__steps=400, evaluate={}, checkpoint__every_steps=400, **changes
-    )
-    path = out.with_suffix(".yaml")
-    path.write_text(to_yaml(recipe(tree)))
-    words = [sys.executable, "-m", "glottis", "train", str(path), "--out", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        words, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )
-
-
-def wait_for_steps(process: subprocess.Popen[str], out: Path, count: int) -> None:
-    until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None:
-        if (out / "metrics.jsonl").exists() and len(read_metrics(out)) >= count:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no steps were made: {process.communicate()[1]}")
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
-    number: signal.Signals, workers: int, tones: Path, tmp_path: Path
-) -> None:
-    """Of the whole process group, as a terminal and a scheduler send it: workers included."""
-    out = tmp_path / "run"
-    process = start(tones, out, data__workers=workers)
-    wait_for_steps(process, out, 2)
-    os.killpg(process.pid, number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert "Traceback" not in said
-    saved = load_state(out / "checkpoints" / "latest", torch.device("cpu"))["step"]
-    assert f"stopped by {number.name} after step {saved}, which is saved" in said
-    assert f"continue with --out {out} --resume" in said
-    assert 0 < saved < 400
-
-
-def test_what_was_saved_at_a_signal_continues_bit_for_bit(
-    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tree = speaker_tree(tones, train__steps=5, evaluate={}, checkpoint__every_steps=5)
-    made = recipe(tree)
-    train_recipe(made, tmp_path / "whole")
-    from glottis.train import engine
-
-    real, calls = engine.step, []
-
-    def interrupted(*words: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return real(*words, **options)
-
-    monkeypatch.setattr(engine, "step", interrupted)
-    with pytest.raises(TrainingStopped, match="stopped by SIGTERM after step 3"):
-        train_recipe(made, tmp_path / "cut")
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    train_recipe(made, tmp_path / "cut", resume=True)
-    assert weights(tmp_path / "cut") == weights(tmp_path / "whole")
-
-
-# ------------------------------------------------------------------------------ workers
-
-
-def test_a_worker_that_is_killed_is_named_and_the_run_continues(
-    tones: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    process = start(tones, out, data__workers=1, log__every_steps=1)
-    wait_for_steps(process, out, 2)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 1, said
-    assert "a data worker died" in said
-    assert "Traceback" not in said
+def test_signals_are_what_they_were_once_the_training_has_ended() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.asked(agreed=True) == "SIGTERM"
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,71 +1,18 @@
-"""Kill it at any moment, with any number of workers: the finished weights are the same bits."""
+"""A resumed run ends with the bits of one that was never interrupted.  (Kills: tests/faults.)"""
 
 from __future__ import annotations
 
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from glottis.config import to_yaml
 from glottis.errors import ConfigError, ModelError
 from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.checkpoint import load_state
 from helpers.tones import recipe, speaker_tree, spoof_tree
-
-# Imports once, then forks for every attempt: what is killed is the training, not the start-up.
-# "workers last": the attempt kills itself before call number `last` that its first save makes to
-# the file system (three files with fsync, rename, fsync; then 10 fsync, 11 rename, 12 fsync, and
-# 13 the link); 0 = it does not.
-ATTEMPTS = """
-import itertools, os, signal, sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from glottis.train import load_recipe, train_recipe
-from glottis.train.checkpoint import CheckpointFolder
-import glottis.models, glottis.losses
-recipe, out = Path(sys.argv[1]), Path(sys.argv[2])
-save = CheckpointFolder.save
-
-def mortal(last):
-    calls = itertools.count(1)
-    def counted(call):
-        def counting(*words):
-            if next(calls) == last:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return call(*words)
-        return counting
-    def saving(*words, **options):
-        os.fsync, os.replace, os.rename = map(counted, (os.fsync, os.replace, os.rename))
-        return save(*words, **options)
-    return saving
-
-for line in sys.stdin:
-    workers, last = line.split()
-    child = os.fork()
-    if child == 0:
-        os.setpgid(0, 0)
-        if last != "0":
-            CheckpointFolder.save = mortal(int(last))
-        overrides = [f"data.workers={workers}", f"data.prefetch={1 + int(workers)}"]
-        train_recipe(load_recipe(recipe, overrides), out, resume=True)
-        os._exit(0)
-    try:
-        os.setpgid(child, child)  # in both: whoever comes first
-    except OSError:
-        pass
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
-"""
 
 
 def weights(folder: Path, name: str = "latest") -> bytes:
@@ -97,76 +44,6 @@ def test_training_in_two_halves_equals_training_in_one(
     assert [(r["step"], r["train/loss"]) for r in one] == [
         (r["step"], r["train/loss"]) for r in other
     ]
-
-
-def test_ten_kills_at_random_moments_change_no_bit(tones: Path, tmp_path: Path) -> None:
-    tree = spoof_tree(
-        tones,
-        train__steps=60,
-        checkpoint__every_steps=2,
-        checkpoint__keep=1,
-        evaluate__every_steps=20,
-        augment=[{"name": "gain", "gain_db": [-6.0, 6.0]}],
-        batch__size=4,
-    )
-    path = tmp_path / "recipe.yaml"
-    path.write_text(to_yaml(recipe(tree)))
-    torch.set_num_threads(1)
-    train_recipe(recipe(tree), tmp_path / "whole")
-
-    out = tmp_path / "killed"
-    moments = random.Random(4)
-    said = (tmp_path / "said.txt").open("w+")
-    process = subprocess.Popen(
-        [sys.executable, "-c", ATTEMPTS, str(path), str(out)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=said,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-
-    def answer() -> int:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, (tmp_path / "said.txt").read_text()
-        return int(line)
-
-    def attempt(workers: int, last: int = 0) -> int:
-        assert process.stdin is not None
-        process.stdin.write(f"{workers} {last}\n")
-        process.stdin.flush()
-        return answer()
-
-    in_save = iter((2, 8, 11, 13))  # in the weights, in the state, before the rename, the link
-    kills = 0
-    for number in range(10):
-        last = next(in_save) if number % 3 == 0 else 0
-        child = attempt(number % 3, last)
-        if not last:
-            # let it make something first, so that ten attempts get somewhere
-            deadline = time.monotonic() + 30
-            while time.monotonic() < deadline and not list(out.glob("checkpoints/step-*")):
-                time.sleep(0.01)
-            time.sleep(moments.uniform(0.05, 0.6))
-            kills += not (out / "finished.json").exists()
-            os.killpg(child, signal.SIGKILL)
-        assert answer() == signal.SIGKILL, (tmp_path / "said.txt").read_text()
-        if last:
-            kills += 1
-            assert last > 11 or list(out.glob("checkpoints/.step-*.tmp"))
-    attempt(2)
-    status = answer()
-    process.stdin.close()
-    process.stdout.close()
-    process.wait()
-    said.close()
-    assert status == 0, (tmp_path / "said.txt").read_text()
-    assert kills == 10, "the run was too short to be killed ten times"
-    assert weights(out) == weights(tmp_path / "whole")
-    assert weights(out, "best") == weights(tmp_path / "whole", "best")
-    assert not list(out.glob("checkpoints/.*.tmp"))
 
 
 def test_resume_refuses_another_recipe_and_other_data(tones: Path, tmp_path: Path) -> None:

@@ -125,16 +125,17 @@ class CropDataset(torch.utils.data.Dataset[Batch]):
         count = self.crop_samples
         if self.augmenter:
             count = self.augmenter.source_samples(params, count)
-        row, place = draw.row, rng.random()
+        row, place, reason = draw.row, rng.random(), ""
         for attempt in range(MAX_REPLACEMENTS):
             try:
                 return self._crop(row, count, place), row, params
             except AudioError as error:
                 self._report(row, error, broken)
+                reason = f"'{self.utterances[row]}': {error.seen}"
                 row = self._replacement(draw, attempt)
         raise DataError(
-            f"{MAX_REPLACEMENTS} clips of one class in a row could not be read, the last being "
-            f"'{self.utterances[row]}'",
+            f"{MAX_REPLACEMENTS} clips of one class in a row could not be read",
+            why=f"the last was {reason}",
             fix="check data.root, and the files with 'glottis prepare' or 'glottis pack'",
             rule="P11",
         )

@@ -16,6 +16,7 @@ from glottis.errors import ConfigError, TrainingStopped
 from glottis.train import distributed
 from glottis.train.assemble import Outcome, assemble
 from glottis.train.checkpoint import phase_of, resumable, writing
+from glottis.train.distributed import peers_named
 from glottis.train.ending import finish
 from glottis.train.engine import Trainer
 from glottis.train.recipe import Recipe
@@ -47,7 +48,7 @@ def train_recipe(
         if trainer.run.primary:
             begin_log()
         try:
-            with Signals() as signals, workers_named():
+            with Signals() as signals, workers_named(), peers_named():
                 trainer, state = _all_phases(outcome, signals, resume, checkpoint)
             calibrates = outcome.calibrates is not None
             result = finish(trainer, state, recipe.evaluate.select, calibrates)

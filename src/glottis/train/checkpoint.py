@@ -46,7 +46,7 @@ def writing(what: str) -> Iterator[None]:
         raise TrainingStopped(
             f"{what} cannot be written: {cause}",
             why="a run that cannot save its work would lose it; the saved checkpoints are intact",
-            fix="free some space (or repair the disk), then continue with --resume",
+            fix="free some space (or make the folder writable), then continue with --resume",
             rule="F9",
         ) from error
 

@@ -8,11 +8,15 @@ with W b items does, up to fp32 rounding.  gloo on CPUs, nccl on GPUs.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from glottis.errors import TrainingStopped
 
 
 def start(device: torch.device) -> None:
@@ -27,6 +31,22 @@ def stop() -> None:
     """Leave the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def peers_named() -> Iterator[None]:
+    """Another process that dies stops this one, with words for it: no step is made without it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world() == 1 or not any(sign in str(error) for sign in ("gloo", "NCCL", "by peer")):
+            raise
+        raise TrainingStopped(
+            f"the connection to another process of the run is lost (this is rank {rank()})",
+            why="a step needs all of them; the other one has ended or was killed",
+            fix="look for what it said (or who killed it, often for want of memory), then "
+            "continue with --resume",
+        ) from error
 
 
 def rank() -> int:

@@ -62,6 +62,7 @@ def step(
         optim.zero_grad()
         for buffer, old in zip(buffers, before, strict=True):
             buffer.copy_(old)
+        torch.manual_seed(torch.initial_seed())  # the failed attempt has drawn from it
         if precision.device.type == "cuda":
             torch.cuda.empty_cache()
         _split_more(pieces, batch, reason)
