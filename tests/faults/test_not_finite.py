@@ -11,9 +11,14 @@ from glottis.report.history import read_metrics
 from glottis.train.checkpoint import read_weights
 from helpers.faults import Call, Findings, Lab, fault, same, weights
 
-OFF: list[Call] = [("unguarded", "every_step_counts_as_finite")]
+OFF: list[Call] = [
+    ("unguarded", "every_step_counts_as_finite"),
+    ("unguarded", "nobody_looks_for_bad_numbers"),
+]
 MODULE = "encoder.2.conv2"
+NORM = "encoder.2.norm"
 UPDATE = "the check: each step counts as finite and its update is made"
+LOOKED = "the check, and the look at weights and buffers"
 
 
 def transient(lab: Lab, guarded: bool, call: Call, **changes: Any) -> Findings:
@@ -21,7 +26,7 @@ def transient(lab: Lab, guarded: bool, call: Call, **changes: Any) -> Findings:
     folder = lab.new()
     ending = lab.train(folder, before=[call, *([] if guarded else OFF)], changes=changes)
     run = folder / "run"
-    told = "1 step(s) were not finite and changed nothing (step 3)"
+    told = "1 step(s) were not finite and changed nothing; the first was step 3"
     made = weights(run)
     kept = ending.code == 0 and unmoved(run) and finite(run)
     again = lab.train(folder, "--resume", str(at(run, 3)), changes=changes) if kept else ending
@@ -107,22 +112,69 @@ def test_half_precision(lab: Lab, guarded: bool) -> Findings:
 @fault(
     "NaN in a weight",
     injected="one number of a parameter is overwritten with NaN before step 3, and stays so",
-    does="skips and counts the steps; past `train.skipped_budget` it stops with exit code 1",
-    kept="the checkpoints before; `--resume` from that of step 2 continues bit for bit",
-    without=UPDATE,
-    breaks=("detected", "explained"),
+    does="skips the step, names the weight, goes back to the last good checkpoint and on",
+    kept="all but the steps since that checkpoint; a resume from it continues bit for bit",
+    without=LOOKED,
+    breaks=("detected", "explained", "kept"),
 )
 def test_weight(lab: Lab, guarded: bool) -> Findings:
-    folder, changes = lab.new(), {"train__skipped_budget": 1}
     call = ("poison", "weight", 3, f"{MODULE}.weight")
-    ending = lab.train(folder, before=[call, *([] if guarded else OFF)], changes=changes)
+    return remedied(lab, guarded, call, f"weights of 'network.{MODULE}.weight'")
+
+
+@fault(
+    "NaN in batch-norm statistics",
+    injected="one number of a running variance is overwritten with NaN before step 3",
+    does="skips the step, names the buffer and puts it back from the last checkpoint",
+    kept="all weights and moments; a resume from that checkpoint continues bit for bit",
+    without=LOOKED,
+    breaks=("detected", "explained", "kept"),
+)
+def test_statistics(lab: Lab, guarded: bool) -> Findings:
+    call = ("poison", "statistics", 3, f"{NORM}.running_var")
+    return remedied(lab, guarded, call, f"buffers of 'network.{NORM}.running_var'")
+
+
+@fault(
+    "a module whose output is infinite",
+    injected="a parameter is multiplied by 3e38 before step 3; `nonfinite.action=stop`",
+    does="names the module, keeps a bundle and stops; `glottis replay` finds the same place",
+    kept="the checkpoints before; `--resume` from that of step 2 continues bit for bit",
+    without=LOOKED,
+    breaks=("detected", "explained"),
+)
+def test_module(lab: Lab, guarded: bool) -> Findings:
+    folder = lab.new()
+    call = ("poison", "larger", 3, f"{NORM}.weight", 3e38)
+    stops = {"nonfinite__action": "stop", "train__skipped_budget": 1}
+    ending = lab.train(folder, before=[call, *([] if guarded else OFF)], changes=stops)
     run = folder / "run"
-    told = ("2 of the last 1,000 steps had a non-finite loss or gradient", "fix: look for")
-    again = lab.train(folder, "--resume", str(at(run, 2)), changes=changes)
+    told = f"first not finite: output of 'network.{NORM}'"
+    bundles = sorted(run.glob("nonfinite-*"))
+    played = lab.glottis("replay", str(bundles[0])) if bundles else ending
+    again = lab.train(folder, "--resume", str(at(run, 2)), changes=stops)
     return Findings(
-        detected=ending.calm,
-        explained=ending.says(*told),
+        detected=ending.calm and bool(bundles),
+        explained=ending.says(told) and played.code == 0 and played.says("the same place"),
         kept=same(run, lab.whole(), 2, of=2),
         resumed=again.code == 0 and same(run, lab.whole()),
-        said=ending.lines(*told),
+        said=ending.lines(told),
+    )
+
+
+def remedied(lab: Lab, guarded: bool, call: Call, told: str) -> Findings:
+    """The run goes on from the checkpoint of step 2 and ends with finite numbers."""
+    folder = lab.new()
+    ending = lab.train(folder, before=[call, *([] if guarded else OFF)])
+    run = folder / "run"
+    lines = [line for line in read_metrics(run) if line.get("event") == "roll back"]
+    detected = skipped(run, 3) == 1 and len(lines) == 1
+    kept = ending.code == 0 and same(run, lab.whole(), 2, of=2) and finite(run)
+    again = lab.train(folder, "--resume", str(at(run, 2)))
+    return Findings(
+        detected=detected,
+        explained=ending.says(f"first not finite: {told}"),
+        kept=kept,
+        resumed=again.code == 0 and same(run, lab.whole()),
+        said=ending.lines(f"first not finite: {told}"),
     )

@@ -223,8 +223,13 @@ class Lab:
         path.write_text(to_yaml(recipe(self.tree(root, **(changes or {})))))
         said = folder / f"said-{len(list(folder.glob('said-*')))}.txt"
         out = () if "--out" in words else ("--out", str(folder / "run"))
+        return self._run(["train", str(path), *out, *words], said, before, ranks)
+
+    def _run(
+        self, words: Sequence[str], said: Path, before: Sequence[Call] = (), ranks: int = 1
+    ) -> Started:
         request = {
-            "words": ["train", str(path), *out, *words],
+            "words": list(words),
             "said": str(said),
             "before": [[f"helpers.{c[0]}", c[1], list(c[2:])] for c in before],
             "ranks": ranks,
@@ -235,6 +240,10 @@ class Lab:
         process.stdin.write(json.dumps(request) + "\n")
         process.stdin.flush()
         return Started(self._answer(), self._answer, said)
+
+    def glottis(self, *words: str) -> Ending:
+        """Another verb, to its end."""
+        return self._run(words, self.new() / "said.txt").wait()
 
     def train(self, folder: Path, *words: str, **options: Any) -> Ending:
         """`start`, and wait for the end."""

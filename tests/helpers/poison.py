@@ -1,6 +1,7 @@
 """Values that are not finite, put into a run from outside before one of its steps.
 
-Transient ones are gone after the step; `weight` and `statistics` stay until something repairs them.
+Transient ones are gone after the step; `weight`, `larger` and `statistics` stay until something
+repairs them.
 MODULE is a name in the network, as in `torch.nn.Module.get_submodule`.
 """
 
@@ -62,6 +63,16 @@ def weight(number: int, parameter: str) -> None:
     def act(task: Any, *_: Any) -> None:
         with torch.no_grad():
             task.embedder.network.get_parameter(parameter).view(-1)[0] = NAN
+
+    before_step(number, act)
+
+
+def larger(number: int, parameter: str, factor: float) -> None:
+    """A parameter is multiplied: still finite, but what it is multiplied with will not be."""
+
+    def act(task: Any, *_: Any) -> None:
+        with torch.no_grad():
+            task.embedder.network.get_parameter(parameter).mul_(factor)
 
     before_step(number, act)
 
