@@ -84,7 +84,12 @@ class LightLayer(nn.Module):
         self.norm = nn.BatchNorm2d(channels, affine=False) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias, norm = self.conv.weight, self.conv.bias, self.norm
+        norm = self.norm
+        if not isinstance(self.conv, nn.Conv2d):  # with an adapter beside it
+            y = max_feature_map(self.conv(x))
+            y = functional.max_pool2d(y, 2) if self.pool else y
+            return y if norm is None else norm(y)
+        weight, bias = self.conv.weight, self.conv.bias
         assert bias is not None
         if norm is not None and not norm.training:
             mean, variance = norm.running_mean, norm.running_var

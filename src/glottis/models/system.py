@@ -40,10 +40,12 @@ class Model(nn.Module):
     Attributes: ``network``, ``frontend`` (None for a waveform network), ``name``, ``task``,
     ``config``, ``features_config``, ``sample_rate``, ``embedding_size``, ``min_samples``,
     ``window`` (what it hears of an utterance at test time), ``classifier_kind`` (of `build_model`),
+    ``adapters`` (rank, alpha ... of those that a training has put beside its layers),
     ``dims`` (the sizes that its first values were trained to have, growing; the last is the whole).
     """
 
     classifier_kind: Kind = "linear"
+    adapters: Mapping[str, Any] | None = None
 
     def __init__(
         self,
