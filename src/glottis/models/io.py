@@ -56,7 +56,7 @@ def save_model(
         "dims": list(model.dims),
         "min_samples": model.min_samples,
         "adapters": None if model.adapters is None else dict(model.adapters),
-        "parameters": sum(p.numel() for p in _without_adapters(model)),
+        "parameters": model.num_parameters,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "extra": dict(extra or {}),
     }
@@ -94,11 +94,6 @@ def plain_state(path: str | Path) -> dict[str, Tensor]:
         return read_state(path)
     state = read_state(path / WEIGHTS_FILE)
     return _plain(state, read_card(path)) if (path / CARD_FILE).is_file() else state
-
-
-def _without_adapters(model: Model) -> list[Tensor]:
-    adapted = model.adapters is not None
-    return [p for name, p in model.named_parameters() if not (adapted and ".lora_" in name)]
 
 
 def _plain(state: dict[str, Tensor], card: Mapping[str, Any]) -> dict[str, Tensor]:

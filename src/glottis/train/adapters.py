@@ -43,8 +43,7 @@ class AdaptersConfig(Config):
 def add_adapters(model: SpeakerModel | SpoofModel, config: AdaptersConfig, seed: int) -> None:
     """Adapt the layers that the targets name, in place; their names get a ``base_layer``."""
     peft = library("peft", "the section adapters")
-    settings, targets = to_tree(config), config.targets
-    layers = [name.removeprefix("network.") for name in _layers(model, targets)]
+    layers = [name.removeprefix("network.") for name in _layers(model, config.targets)]
     lora = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
@@ -58,44 +57,39 @@ def add_adapters(model: SpeakerModel | SpoofModel, config: AdaptersConfig, seed:
         peft.inject_adapter_in_model(lora, model.network)
     for parameter, learns in kept:  # what is frozen is decided by the phases
         parameter.requires_grad_(learns)
-    model.adapters = settings
+    model.adapters = to_tree(config)
 
 
 def _layers(model: nn.Module, targets: tuple[str, ...]) -> list[str]:
     """Names of the layers that the targets name; each names one at least."""
     modules = {n: m for n, m in model.named_modules() if n.startswith("network.")}
-    if any(".lora_A" in name for name in modules):
+    if any(name.endswith(".lora_A") for name in modules):
         raise ConfigError(
             "the network has adapters of its own (model.encoder.trainable: lora)",
             fix="remove the section adapters, or set model.encoder.trainable=full",
         )
-    fit = [name for name, module in modules.items() if not _hindrance(module)]
-    there = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in fit)) or "none"
+    fit = [name for name, module in modules.items() if _fits(module)]
     for target in targets:
-        named = [name for name in modules if matches(name, [target])]
-        if not set(named) & set(fit):
-            kinds = ", ".join(dict.fromkeys(_hindrance(modules[name]) for name in named))
+        if not any(matches(name, [target]) for name in fit):
+            kinds = [type(m).__name__ for name, m in modules.items() if matches(name, [target])]
+            named = f"only {', '.join(dict.fromkeys(kinds))}" if kinds else "no module"
+            there = dict.fromkeys(".".join(name.split(".")[:2]) for name in fit)
             raise ConfigError(
-                f"adapters.targets: '{target}' names {f'only {kinds}' if kinds else 'no module'}",
-                why="linear layers and convolutions without groups and dilation can be adapted",
-                fix=f"there are such in {there}",
+                f"adapters.targets: '{target}' names {named}",
+                why="plain linear layers and convolutions (no groups, no dilation) are adapted",
+                fix=f"there are such in {', '.join(there) or 'no part of this network'}",
             )
     chosen = [name for name in fit if matches(name, targets)]
     log.info("adapters beside %d of the %d layers that can have one", len(chosen), len(fit))
     return chosen
 
 
-def _hindrance(module: nn.Module) -> str:
-    """What `peft` cannot adapt, in words; empty for what it can."""
-    kind = type(module)
-    if kind not in (nn.Linear, nn.Conv1d, nn.Conv2d) or "weight" not in module._parameters:
-        return kind.__name__
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        if module.groups != 1:
-            return f"{kind.__name__} with groups"
-        # peft gives A neither dilation nor padding mode: it would hear other frames
-        if max(module.dilation) > 1 and max(module.kernel_size) > 1:
-            return f"{kind.__name__} with dilation"
-        if module.padding_mode != "zeros":
-            return f"{kind.__name__} with {module.padding_mode} padding"
-    return ""
+def _fits(module: nn.Module) -> bool:
+    """Whether `peft` can adapt it: of a convolution A gets kernel, stride and padding, no more."""
+    if type(module) not in (nn.Linear, nn.Conv1d, nn.Conv2d) or "weight" not in module._parameters:
+        return False  # what is derived from them computes something else
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        return True
+    pointwise = max(module.kernel_size) == 1
+    plain = module.groups == 1 and module.padding_mode == "zeros"
+    return plain and (pointwise or max(module.dilation) == 1)

@@ -155,10 +155,9 @@ def _task(
         )
     fresh = _initialise(model, recipe)
     if recipe.adapters is not None:
-        original = dict(model.named_parameters())
         add_adapters(model, recipe.adapters, stream_key(recipe.seed, "adapters")[0] >> 1)
-        random = {id(original[name]) for name in fresh & original.keys()}
-        fresh = frozenset(n for n, p in model.named_parameters() if id(p) in random)
+        now = (name for name, _ in model.named_parameters())
+        fresh = frozenset(name for name in now if name.replace(".base_layer.", ".") in fresh)
     if distributed.world() > 1:
         distributed.share_batch_norms(model)
     prepare_network(model, recipe.runtime, device)
