@@ -6,7 +6,7 @@ from glottis.models._interface import Reconstructed, SpoofOutput
 from glottis.models._registry import MODELS, register_model
 from glottis.models.ensemble import Ensemble, combine_embeddings, load_ensemble
 from glottis.models.inference import Window, infer
-from glottis.models.io import load_model, read_card, save_model
+from glottis.models.io import load_model, plain_state, read_card, save_model
 from glottis.models.system import (
     Detection,
     Model,
@@ -45,6 +45,7 @@ __all__ = [
     "load_ensemble",
     "load_model",
     "load_weights",
+    "plain_state",
     "read_card",
     "read_state",
     "register_model",

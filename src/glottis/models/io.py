@@ -14,12 +14,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from glottis.config import to_tree
 from glottis.errors import ModelError
 from glottis.features import FEATURES
 from glottis.files import atomic_path, write_json
 from glottis.models._registry import MODELS
+from glottis.models.parts.adapters import merged
 from glottis.models.system import Model, SpeakerModel, SpoofModel, build_model
 from glottis.models.weights import load_weights, read_state
 from glottis.version import __version__
@@ -53,6 +55,7 @@ def save_model(
         "embedding_size": model.embedding_size,
         "dims": list(model.dims),
         "min_samples": model.min_samples,
+        "adapters": None if model.adapters is None else dict(model.adapters),
         "parameters": model.num_parameters,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "extra": dict(extra or {}),
@@ -79,9 +82,23 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Speake
     features = None if card["features"] is None else FEATURES.config(**card["features"])
     kind = card.get("classifier", "linear")  # cards of earlier versions do not say
     model = build_model(config, features, seed=0, classifier=kind)  # weights are replaced below
-    load_weights(model, state)
+    load_weights(model, _plain(state, card))
     model.dims = tuple(card.get("dims") or model.dims)
     return model.to(device).eval()
+
+
+def plain_state(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a model's folder, or of a weight file, with the adapters of a card merged."""
+    path = Path(path)
+    if not path.is_dir():
+        return read_state(path)
+    state = read_state(path / WEIGHTS_FILE)
+    return _plain(state, read_card(path)) if (path / CARD_FILE).is_file() else state
+
+
+def _plain(state: dict[str, Tensor], card: Mapping[str, Any]) -> dict[str, Tensor]:
+    adapters = card.get("adapters")
+    return merged(state, adapters["alpha"] / adapters["rank"]) if adapters else state
 
 
 def read_card(folder: str | Path) -> dict[str, Any]:

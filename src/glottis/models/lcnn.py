@@ -80,20 +80,22 @@ class LightLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, 2 * channels, kernel, padding=kernel // 2)
-        self.pool = pool
+        self.pool, self.padding = pool, kernel // 2
         self.norm = nn.BatchNorm2d(channels, affine=False) if norm else None
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias, norm = self.conv.weight, self.conv.bias, self.norm
+        norm, separate = self.norm, not isinstance(self.conv, nn.Conv2d)  # beside an adapter
+        weight, bias = self.conv.weight, self.conv.bias
         assert bias is not None
-        if norm is not None and not norm.training:
+        if norm is not None and not norm.training and not separate:
             mean, variance = norm.running_mean, norm.running_var
             assert mean is not None and variance is not None  # noqa: PT018
             gain = torch.rsqrt(variance + norm.eps).repeat(2)  # for both halves
             weight, bias = weight * gain[:, None, None, None], (bias - mean.repeat(2)) * gain
-        y = max_feature_map(functional.conv2d(x, weight, bias, padding=self.conv.padding))
+        y = self.conv(x) if separate else functional.conv2d(x, weight, bias, padding=self.padding)
+        y = max_feature_map(y)
         y = functional.max_pool2d(y, 2) if self.pool else y
-        return norm(y) if norm is not None and norm.training else y
+        return norm(y) if norm is not None and (norm.training or separate) else y
 
 
 @register_model(

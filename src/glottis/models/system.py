@@ -40,10 +40,12 @@ class Model(nn.Module):
     Attributes: ``network``, ``frontend`` (None for a waveform network), ``name``, ``task``,
     ``config``, ``features_config``, ``sample_rate``, ``embedding_size``, ``min_samples``,
     ``window`` (what it hears of an utterance at test time), ``classifier_kind`` (of `build_model`),
+    ``adapters`` (rank, alpha ... of those that a training has put beside its layers),
     ``dims`` (the sizes that its first values were trained to have, growing; the last is the whole).
     """
 
     classifier_kind: Kind = "linear"
+    adapters: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -74,8 +76,15 @@ class Model(nn.Module):
 
     @property
     def num_parameters(self) -> int:
-        """Values of all parameters, those that are kept but not computed included."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Values of all parameters, those that are kept but not computed included.
+
+        Not of ``adapters``: loaded, they are part of the layers.
+        """
+        counted = [p for name, p in self.named_parameters() if not self._adapts(name)]
+        return sum(parameter.numel() for parameter in counted)
+
+    def _adapts(self, name: str) -> bool:
+        return self.adapters is not None and ".lora_" in name
 
     def draw(self, generator: np.random.Generator) -> dict[str, Tensor]:
         """Random tensors for one training step, to be passed on: ``model(wave, **model.draw(g))``.

@@ -20,11 +20,11 @@ from glottis.augment import Augmenter
 from glottis.config import raise_unread, to_tree, unread
 from glottis.errors import ConfigError
 from glottis.losses import LOSSES
-from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights
+from glottis.models import SpeakerModel, SpoofModel, build_model, load_weights, plain_state
 from glottis.rng import stream_key
 from glottis.train import distributed
+from glottis.train.adapters import add_adapters
 from glottis.train.averaging import make_average
-from glottis.train.checkpoint import read_weights
 from glottis.train.components import make_augmenter, make_head
 from glottis.train.corpus import Corpus, class_numbers, label_rows, open_corpus
 from glottis.train.engine import Trainer
@@ -154,6 +154,10 @@ def _task(
             fix="change task or model.name",
         )
     fresh = _initialise(model, recipe)
+    if recipe.adapters is not None:
+        add_adapters(model, recipe.adapters, stream_key(recipe.seed, "adapters")[0] >> 1)
+        now = (name for name, _ in model.named_parameters())
+        fresh = frozenset(name for name in now if name.replace(".base_layer.", ".") in fresh)
     if distributed.world() > 1:
         distributed.share_batch_norms(model)
     prepare_network(model, recipe.runtime, device)
@@ -186,7 +190,7 @@ def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> frozenset[s
         published = [n for n, m in model.named_modules() if not getattr(m, "untrained", True)]
         names = (name for name, _ in model.named_parameters())
         return frozenset(n for n in names if not any(n.startswith(f"{p}.") for p in published))
-    report = load_weights(model, read_weights(expand(source)), new=new)
+    report = load_weights(model, plain_state(expand(source)), new=new)
     log.info("initial weights from %s: %s", source, report)
     return frozenset((*report.missing, *report.mismatched))
 

@@ -25,6 +25,7 @@ from glottis.errors import ModelError
 from glottis.files import write_json, write_text
 from glottis.models import build_model
 from glottis.rng import stream_key
+from glottis.train.adapters import add_adapters
 from glottis.train.components import make_head
 from glottis.train.forensics import Finding, examine_inputs
 from glottis.train.precision import Precision
@@ -133,6 +134,8 @@ def replay(folder: Path) -> Replay:
 def _task(recipe: Recipe, report: dict[str, Any], state: dict[str, Tensor], device: Any) -> Task:
     classifier = report["classifier"]
     model = build_model(recipe.model, recipe.features, classifier=classifier)
+    if recipe.adapters is not None:
+        add_adapters(model, recipe.adapters, seed=0)  # all values are replaced below
     prepare_network(model, recipe.runtime, device)
     head: Any = make_head(recipe, model, len(report["classes"]))
     task = Task(model, head.to(device), report["classes"], report["seed"])

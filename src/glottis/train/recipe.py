@@ -19,6 +19,7 @@ from glottis.errors import ConfigError
 from glottis.features import FEATURES
 from glottis.losses import LOSSES
 from glottis.models import MODELS, Window
+from glottis.train.adapters import AdaptersConfig
 from glottis.train.averaging import AverageConfig
 from glottis.train.foreign import hint
 from glottis.train.guards import NonFiniteConfig, StageGuardConfig
@@ -234,6 +235,8 @@ class Recipe(Config):
     """Front end; leave it out for the model's own."""
     model: Annotated[Config, Choice(MODELS)]
     """The network."""
+    adapters: AdaptersConfig | None = None
+    """Small trained matrices beside frozen layers of the network; leave it out for none."""
     loss: Annotated[Config, Choice(LOSSES)]
     """The loss head."""
     reconstruction: ReconstructionConfig | None = None

@@ -18,6 +18,7 @@ from glottis.augment import Augmenter
 from glottis.data.loader import Loader
 from glottis.errors import ConfigError
 from glottis.rng import stream_key
+from glottis.train.adapters import PARTS
 from glottis.train.components import make_augmenter, make_head, make_loader
 from glottis.train.corpus import Corpus
 from glottis.train.engine import Trainer
@@ -199,10 +200,20 @@ class Stages:
             rule=rule,
         )
 
+    def parts(self, prepared: Prepared) -> tuple[str, ...]:
+        """Patterns of what learns in a phase: its ``parts``; with adapters, those and the loss."""
+        own, recipe = prepared.resolved.config.parts, prepared.recipe
+        if recipe.adapters is None:
+            return own
+        names = [name for name, _ in named(self.task.embedder, prepared.head)]
+        always = (PARTS, "head.*", *recipe.new_parts)  # a loss may have no parameters
+        found = [part for part in always if any(matches(name, [part]) for name in names)]
+        return (*found, *(() if own == ("*",) else own))
+
     def rates(self, prepared: Prepared) -> dict[str, tuple[float, float, float]]:
         """(first, highest, last) learning rate of every parameter that learns in a phase."""
         config, head = prepared.recipe.optim, prepared.head
-        parts = prepared.resolved.config.parts
+        parts = self.parts(prepared)
         names = [name for name, _ in named(self.task.embedder, head)]
         require_patterns(parts, names, f"phase '{prepared.resolved.config.name}': parts")
         factors = rate_factors(
@@ -263,7 +274,7 @@ class Stages:
         if prepared.head is not task.head:
             new = task.replace_head(prepared.head)
             log.info("phase '%s': new in the loss: %s", prepared.phase.name, ", ".join(new))
-        task.free(prepared.resolved.config.parts)
+        task.free(self.parts(prepared))
         task.augmenter, task.seed = prepared.augmenter, prepared.resolved.seed
         task.terms = self.terms(recipe, task)
         task.embedder.dims = tuple(getattr(task.head, "dims", task.embedder.dims))
@@ -292,7 +303,7 @@ class Stages:
 
     def refreeze(self, number: int, trainer: Trainer) -> None:
         """Train only what the last phase with something frozen trained (else the loss alone)."""
-        earlier = [one.resolved.config.parts for one in self.prepared[:number]]
+        earlier = [self.parts(one) for one in self.prepared[:number]]
         parts = next((parts for parts in reversed(earlier) if parts != ("*",)), ("head.*",))
         self.task.free(parts)
         self.task.distribute()

@@ -6,7 +6,7 @@ becomes W x + (alpha / rank) B A x with A random, B zero at first and W frozen. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,22 @@ def add_lora(
 def lora_dropouts(network: nn.Module) -> list[nn.Module]:
     """The dropout layers of the adapters."""
     return [m for name, m in network.named_modules() if name.endswith("lora_dropout.default")]
+
+
+def merged(state: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """Tensors of a network with adapters -> those of the same without: W + scale B A.
+
+    scale: alpha / rank.  Of a convolution A has the kernel and B is 1x1.
+    """
+    plain = {}
+    for name, value in state.items():
+        layer, base, rest = name.rpartition(".base_layer.")
+        if base and rest == "weight":
+            first, second = (state[f"{layer}.{_MARK}{x}.default.weight"].flatten(1) for x in "AB")
+            value = value + scale * (second @ first).view_as(value)
+        if f".{_MARK}" not in name:
+            plain[f"{layer}.{rest}" if base else name] = value
+    return plain
 
 
 def require_gradients(network: nn.Module, forward: Callable[[], Tensor]) -> None:

@@ -18,7 +18,7 @@ def folded(weight: Tensor, bias: Tensor | None, norm: nn.BatchNorm2d) -> tuple[T
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """norm(conv(x)); in eval mode as one convolution, which is the same and saves a pass."""
-    if norm.training:
+    if norm.training or not isinstance(conv, nn.Conv2d):  # with an adapter beside it
         return norm(conv(x))
     weight, bias = folded(conv.weight, conv.bias, norm)
     return functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)

@@ -152,6 +152,9 @@ class ChannelAttention(nn.Module):
 
         The context is the same at every frame: its share is computed once.
         """
+        if not isinstance(self.reduce, nn.Conv1d):  # with an adapter beside it
+            context = self._context(x, mask)[..., None].expand(-1, -1, x.shape[2])
+            return self.reduce(torch.cat([x, context], dim=1))
         own, shared = self.reduce.weight.split([x.shape[1], 2 * x.shape[1]], dim=1)
         offset = functional.linear(self._context(x, mask), shared[..., 0], self.reduce.bias)
         return functional.conv1d(x, own) + offset[..., None]

@@ -8,6 +8,8 @@ Shapes: B batch, C channels, F features, T frames.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -27,8 +29,8 @@ class Shortcut(nn.Sequential):
         super().__init__(conv, norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        conv, norm = self
-        assert isinstance(conv, nn.Conv2d)
+        conv: Any = self[0]  # also one with an adapter beside it
+        norm = self[1]
         assert isinstance(norm, nn.BatchNorm2d)
         return conv_norm(x, conv, norm)
 
