@@ -106,14 +106,20 @@ def test_a_recipe_loads_as_it_stands(path: Path) -> None:
     assert load_recipe(path).description
 
 
+def imported(path: Path, folder: Path) -> list[str]:
+    """Weights that a user imports first: random ones."""
+    tree = read_tree(path)
+    if "init" not in tree:
+        return []
+    save_model(create_model(tree["model"]["name"], seed=1), folder)
+    return [f"init={folder}"]
+
+
 @pytest.mark.parametrize("path", TONES, ids=named)
 def test_every_key_has_an_effect_on_tones(path: Path, tones: Path, tmp_path: Path) -> None:
     if is_ssl(path) and not tiny_ssl.INSTALLED:
         pytest.skip("needs the extra 'ssl'")
-    words = [*on_tones(path, tones), *ONE_CORE]
-    if "init" in read_tree(path):  # weights that a user imports first
-        save_model(create_model(read_tree(path)["model"]["name"], seed=1), tmp_path / "weights")
-        words.append(f"init={tmp_path / 'weights'}")
+    words = [*on_tones(path, tones), *ONE_CORE, *imported(path, tmp_path / "weights")]
     outcome = assemble(load_recipe(path, words), tmp_path / "run")  # raises if nothing reads a key
     assert outcome.trainer.phase.steps > 0
     assert outcome.trainer.evaluator is not None
@@ -125,7 +131,8 @@ def test_every_key_has_an_effect_on_speech(
     path: Path, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GLOTTIS_SHARED", str(shared))
-    outcome = assemble(load_recipe(path, ONE_CORE), tmp_path / "run")
+    words = [*ONE_CORE, *imported(path, tmp_path / "weights")]
+    outcome = assemble(load_recipe(path, words), tmp_path / "run")
     assert outcome.trainer.phase.steps > 0
     assert outcome.trainer.evaluator is not None
     assert set(outcome.corpus.hashes) >= {"manifest", "train", "selection"}

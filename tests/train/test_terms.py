@@ -258,7 +258,7 @@ def test_a_run_ends_when_patience_is_lost_and_a_resume_adds_nothing(
     measured = iter([0.3, 0.2, 0.2, 0.25, 0.1])
     monkeypatch.setattr(
         "glottis.train.evaluation._evaluation",
-        lambda result, source, scores: Evaluation({"dev/eer": 0.0}, next(measured), {}),
+        lambda result, source, scores, select: Evaluation({"dev/eer": 0.0}, next(measured), {}),
     )
     tree = speaker_tree(tones, evaluate__every_steps=1, evaluate__patience=2, train__steps=6)
     result = train_recipe(recipe(tree), tmp_path / "run")
