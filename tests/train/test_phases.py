@@ -162,6 +162,9 @@ def test_the_margin_and_the_strength_of_augmentation_follow_their_ramps(
         line["train/margin"] for line in read_metrics(tmp_path / "run") if "train/margin" in line
     ]
     assert margins[:5] == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.3])
+    lines = read_metrics(tmp_path / "run")
+    strengths = [line["train/strength"] for line in lines if "train/strength" in line]
+    assert strengths[:7] == pytest.approx([0.0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1.0])
     drawn = [
         sum(params[0] is not None for params in batch.params)
         for batch in made.trainer.loader.batches(0, 12)

@@ -183,6 +183,20 @@ def test_the_chance_guard_tells_stuck_from_collapsed_and_speaks_once(
         assert code in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("loss", "word"), [(16.0, "far above"), (2.9, "far below"), (14.0, ""), (4.0, "")]
+)
+def test_the_first_loss_is_compared_with_chance(
+    loss: float, word: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard = ChanceGuard(steps_per_epoch=10)
+    guard.before_run(watch(tmp_path))  # chance 10, collapse 5
+    for _ in range(2):
+        guard.after_step(1, {"loss": 7.0, "first_loss": loss})
+    assert caplog.text.count("[O6]") == (1 if word else 0)
+    assert word in caplog.text
+
+
 def test_the_disk_guard_stops_before_the_disk_is_full(tmp_path: Path) -> None:
     DiskGuard().before_run(watch(tmp_path))
     with pytest.raises(TrainingStopped, match="three checkpoints"):

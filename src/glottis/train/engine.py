@@ -109,7 +109,7 @@ class Trainer:
                 evaluates = done % phase.evaluate_every == 0 or done == phase.steps
                 saves = done % phase.save_every == 0 or evaluates
                 if done % phase.log_every == 0 or saves:
-                    self._log(state, window.read() | self._rates() | monitor.read(), progress)
+                    self._log(state, window.read() | self._rates(done) | monitor.read(), progress)
                 best = evaluates and self._evaluate(state, progress)
                 state.seconds = time.monotonic() - began
                 if saves:
@@ -154,10 +154,13 @@ class Trainer:
         if ramp is not None:
             self.task.head.set_margin(ramp.value(done, self.phase.steps_per_epoch))
 
-    def _rates(self) -> dict[str, float]:
+    def _rates(self, done: int) -> dict[str, float]:
         found = {"rate": float(self.optim.rate()), "loss_scale": float(self.precision.scale)}
         for name, factor in self.optim.parts.items():
             found[f"rate_{name}"] = found["rate"] * factor
+        strength = self.phase.strength
+        if strength is not None:  # of the step that was made last
+            found["strength"] = strength.value(done - 1, self.phase.steps_per_epoch)
         margin = getattr(self.task.head, "margin", None)
         return found if margin is None else found | {"margin": float(margin)}
 

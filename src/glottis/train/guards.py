@@ -148,9 +148,14 @@ class FiniteGuard(Guard):
 
 
 class ChanceGuard(Guard):
-    """Warns once if the loss is still at its chance value after three epochs (rule O7)."""
+    """Warns if the loss does not begin at chance (O6) or is still there after three epochs (O7).
+
+    A network at random gives embeddings that are more or less alike: its first loss lies between
+    the value of chance and that of collapse, or near them.
+    """
 
     def __init__(self, steps_per_epoch: int) -> None:
+        self._began = False
         self.after = max(50, 3 * steps_per_epoch)
         self._chance = math.nan
         self._collapse: float | None = None
@@ -161,7 +166,25 @@ class ChanceGuard(Guard):
         self._collapse = watch.task.head.collapse_loss(watch.num_classes)
         log.info("a loss of %.3f is chance for %d classes", self._chance, watch.num_classes)
 
+    def _begins(self, loss: float) -> None:
+        around = [self._chance, self._chance if self._collapse is None else self._collapse]
+        if loss > 1.5 * max(around):
+            log.warning(
+                "[O6] the first loss is %.3f, far above chance (%.3f): labels or the scale of the "
+                "loss are wrong, or init does not fit",
+                *(loss, self._chance),
+            )
+        elif loss < min(around) / 1.5:
+            log.warning(
+                "[O6] the first loss is %.3f, far below chance (%.3f): the labels are in the data, "
+                "or these weights have learned them",
+                *(loss, self._chance),
+            )
+
     def after_step(self, step: int, values: Mapping[str, float]) -> None:
+        if not self._began and "first_loss" in values:
+            self._began = True
+            self._begins(values["first_loss"])
         if self._told or step < self.after or "loss" not in values:
             return
         if abs(values["loss"] - self._chance) < 0.03 * self._chance:

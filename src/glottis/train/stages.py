@@ -348,6 +348,7 @@ def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
         number=resolved.number,
         until_plateau=config.until_plateau,
         margin=config.margin,
+        strength=config.strength,
     )
 
 

@@ -44,7 +44,8 @@ class Phase:
     """How long to train, and what happens at which interval (all in steps).
 
     number: from 0.  patience: evaluations without a better result after which the run ends;
-    until_plateau: after which the phase ends.  margin: of the loss, over the phase.
+    until_plateau: after which the phase ends.  margin, strength: of the loss and of the
+    augmentation, over the phase.
     """
 
     steps: int
@@ -61,6 +62,7 @@ class Phase:
     number: int = 0
     until_plateau: int | None = None
     margin: Ramp | None = None
+    strength: Ramp | None = None
 
 
 @dataclass

@@ -28,6 +28,7 @@ class Window:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.history: deque[tuple[int, Stats]] = deque(maxlen=HISTORY)
+        self._told_first = False
         self.restart()
 
     def restart(self) -> None:
@@ -77,6 +78,10 @@ class Window:
             values["overflow_steps"] = sums["overflow"]
         if first_bad >= 0:
             values["first_skipped"] = first_bad
+        if self.history and self.history[0][0] == 1 and not self._told_first:
+            self._told_first = True
+            loss = float(self.history[0][1]["loss"])
+            values |= {"first_loss": loss} if math.isfinite(loss) else {}
         values["clips_per_s"] = self._clips * distributed.world() / seconds
         values["data_wait"] = self._waited / seconds
         if self._hits + self._misses:
