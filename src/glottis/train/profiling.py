@@ -114,6 +114,11 @@ def _profile(
     )
 
 
+def _is_python(name: str) -> bool:
+    """Whether it is a Python call by its name: some of them are not marked as such."""
+    return ".py(" in name or name.startswith(("<built-in ", "nn.Module: "))
+
+
 def _heaviest(profiler: torch.profiler.profile, device: torch.device) -> tuple[Operator, ...]:
     on_gpu = device.type == "cuda"
     recorded: Any = profiler  # events() has no types
@@ -121,7 +126,7 @@ def _heaviest(profiler: torch.profiler.profile, device: torch.device) -> tuple[O
     events = [
         (float(e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1000, e)
         for e in profiler.key_averages(group_by_input_shape=True)
-        if not e.key.startswith("ProfilerStep") and e.key not in python
+        if not (e.key.startswith("ProfilerStep") or e.key in python or _is_python(e.key))
     ]
     total = sum(ms for ms, _ in events) or 1.0
     events.sort(key=lambda pair: -pair[0])
