@@ -258,6 +258,9 @@ def test_a_bundle_is_replayed_by_one_command(tones: Path, tmp_path: Path) -> Non
     report = json.loads((bundle / "report.json").read_text())
     assert [step["step"] for step in report["last_steps"]][:3] == [1, 2, 3]
     assert len(report["utterances"]) == 8
+    (bundle / "part.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ModelError, match=r"part\.safetensors"):
+        replay(bundle)
     (bundle / "report.json").unlink()
     with pytest.raises(ModelError, match="no bundle of a step"):
         replay(bundle)

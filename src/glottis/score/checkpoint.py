@@ -33,7 +33,7 @@ from glottis.models.ensemble import Combine, combine_embeddings, require_one_sca
 from glottis.models.sizes import chosen_sizes
 from glottis.score._checks import Names
 from glottis.score.answer import resolve_checkpoint
-from glottis.score.calibration import Calibration, calibration_of
+from glottis.score.calibration import calibration_of
 from glottis.score.clips import Clips
 from glottis.score.cosine import score_trials
 from glottis.score.dimensions import dimension_cells
@@ -120,17 +120,19 @@ def evaluate_checkpoint(
         compute = embed_clips if task == "speaker" else detect_clips
         outputs.append(compute(model, keys, source, extraction))
     runs = [str(card["extra"]["run_id"]) for card in cards if card["extra"].get("run_id")]
+    # joined scores of several models are others than those that one of them was calibrated on
+    calibration = calibration_of(cards[0]) if len(cards) == 1 else None
     how = replace(how or Resampled(), run_id=" + ".join(runs) or None)
     result: Result
     if isinstance(given, Trials):
         joined = _joined(outputs, combine)
         sizes = chosen_sizes(dims, joined.dims)
         cut = joined if sizes[-1] == joined.dims[-1] else joined.dim(sizes[-1])
-        raw, calibration = score_trials(cut, given), _calibration(cards)
-        if calibration is not None and sizes[-1] != joined.dims[-1]:
-            calibration = None  # of the whole embedding
+        raw = score_trials(cut, given)
+        if sizes[-1] != joined.dims[-1]:
+            calibration = None  # it is of the whole embedding
         calibrated = calibration is not None
-        scores = raw if calibration is None else calibration(raw)
+        scores = calibration(raw) if calibration else raw
         result = evaluate_speaker(
             scores, given, known.speakers, known.tables, calibrated=calibrated, how=how
         )
@@ -141,9 +143,8 @@ def evaluate_checkpoint(
         positive = given.target
     else:
         raw = np.stack(outputs).mean(axis=0, dtype=np.float64).astype(np.float32)
-        calibration = _calibration(cards)
         calibrated = calibration is not None
-        scores = raw if calibration is None else calibration(raw)
+        scores = calibration(raw) if calibration else raw
         result = evaluate_spoof(scores, given, known.tables, calibrated=calibrated, how=how)
         positive = given.bonafide
     notes = [SYNTHETIC] if known.synthetic else []
@@ -161,11 +162,6 @@ def evaluate_checkpoint(
     notes += _remarks(clips, isinstance(given, Trials), conditions)
     result = replace(result, notes=(*notes, *result.notes))
     return Evaluated(result, given, scores, positive)
-
-
-def _calibration(cards: Sequence[Mapping[str, Any]]) -> Calibration | None:
-    """That of one model; joined scores are others than those it was learned on."""
-    return calibration_of(cards[0]) if len(cards) == 1 else None
 
 
 def _task(folders: Sequence[Path], cards: Sequence[Mapping[str, Any]]) -> str:

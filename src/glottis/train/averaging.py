@@ -16,7 +16,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
@@ -26,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glottis.config import Config, OnlyWith
 from glottis.errors import ConfigError
-from glottis.train.checkpoint import CheckpointFolder, load_state
+from glottis.train.checkpoint import CheckpointFolder
 
 if TYPE_CHECKING:
     from glottis.train.state import Phase
@@ -58,9 +57,8 @@ class Averaging:
     steps: checkpoints that are averaged at the end, and must stay until then.
     """
 
-    def __init__(self, refresh_batches: int = 0) -> None:
+    def __init__(self) -> None:
         self.steps: tuple[int, ...] = ()
-        self.refresh_batches = refresh_batches
 
     def after_step(self, network: nn.Module, applied: Tensor) -> None:
         """applied: a device tensor, false for a step that was skipped."""
@@ -83,7 +81,7 @@ class Averaging:
     def restore(self, network: nn.Module, saved: Mapping[str, Any], run: CheckpointFolder) -> None:
         """Go on from a checkpoint; the network holds what it showed."""
 
-    def roll_back(self, network: nn.Module, checkpoint: Path, step: int) -> None:
+    def roll_back(self, network: nn.Module, saved: Mapping[str, Any], step: int) -> None:
         """As `restore`, in the middle of a run: what step ``step`` was is taken back."""
 
 
@@ -133,8 +131,8 @@ class MovingAverage(Averaging):
     def restore(self, network: nn.Module, saved: Mapping[str, Any], run: CheckpointFolder) -> None:
         self._take(network, saved)
 
-    def roll_back(self, network: nn.Module, checkpoint: Path, step: int) -> None:
-        self._take(network, load_state(checkpoint, next(network.parameters()).device))
+    def roll_back(self, network: nn.Module, saved: Mapping[str, Any], step: int) -> None:
+        self._take(network, saved)
 
     def _take(self, network: nn.Module, saved: Mapping[str, Any]) -> None:
         self.model.module.load_state_dict(network.state_dict())
@@ -148,8 +146,8 @@ class CheckpointMean(Averaging):
     selects (on a tie the earlier one)."""
 
     def __init__(self, kind: Literal["last", "best"], count: int, refresh_batches: int) -> None:
-        super().__init__(refresh_batches)
-        self.kind, self.count = kind, count
+        super().__init__()
+        self.kind, self.count, self.refresh_batches = kind, count, refresh_batches
         self._ranked: list[tuple[float, int]] = []
 
     def after_eval(self, step: int, selects: float | None) -> None:
@@ -177,7 +175,7 @@ class CheckpointMean(Averaging):
             )
         self._keep([pair for pair in known if pair[1] not in gone])
 
-    def roll_back(self, network: nn.Module, checkpoint: Path, step: int) -> None:
+    def roll_back(self, network: nn.Module, saved: Mapping[str, Any], step: int) -> None:
         # the checkpoint of this step will hold the weights of the best again
         self._keep([] if self.kind == "last" else [p for p in self._ranked if p[1] != step])
 

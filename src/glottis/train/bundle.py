@@ -9,22 +9,19 @@ RUN/nonfinite-00000123/   recipe.yaml        of the phase
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glottis.config import to_yaml
 from glottis.data.batch import Part
 from glottis.errors import ModelError
-from glottis.files import write_json, write_text
-from glottis.models import build_model
-from glottis.rng import stream_key
+from glottis.files import atomic_path, write_json, write_text
+from glottis.models import build_model, read_state
 from glottis.train.adapters import add_adapters
 from glottis.train.components import make_head
 from glottis.train.forensics import Finding, examine_inputs
@@ -32,8 +29,6 @@ from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe, load_recipe
 from glottis.train.runtime import in_fp32, pick_device, prepare_network
 from glottis.train.task import Inputs, Task
-
-log = logging.getLogger(__name__)
 
 FORMAT = 1
 _REPORT, _TASK, _PART = "report.json", "task.safetensors", "part.safetensors"
@@ -53,11 +48,6 @@ class Replay:
         return (self.before.where, self.before.name) == (self.now.where, self.now.name)
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """What torch's generator is set to before a step: dropout is a function of (seed, step)."""
-    return stream_key(seed, "step", step, rank)[0]
-
-
 def write_bundle(
     folder: Path,
     recipe: Recipe,
@@ -70,17 +60,13 @@ def write_bundle(
     """Everything about a bad part of a step.  report: finding, utterances, step, rank, history."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.yaml", to_yaml(recipe))
-    state = {name: value.detach().cpu().contiguous() for name, value in task.state_dict().items()}
-    save_file(_apart(state), folder / _TASK)
+    _save(folder / _TASK, task.state_dict())
     tensors = {"wave": inputs.wave, "num_samples": part.num_samples, "labels": part.labels}
     if inputs.features is not None:
         tensors["features"] = inputs.features
     if inputs.mixed is not None:
         tensors["partner"], tensors["share"] = inputs.mixed
-    save_file(
-        _apart({name: value.detach().cpu().contiguous() for name, value in tensors.items()}),
-        folder / _PART,
-    )
+    _save(folder / _PART, tensors)
     write_json(
         folder / _REPORT,
         {
@@ -99,7 +85,6 @@ def replay(folder: Path) -> Replay:
     """Run the step of a bundle once more, with every module watched."""
     try:
         report = json.loads((folder / _REPORT).read_text())
-        state, tensors = load_file(folder / _TASK), load_file(folder / _PART)
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{folder} is no bundle of a step that was not finite: {error}",
@@ -110,6 +95,7 @@ def replay(folder: Path) -> Replay:
             f"{folder} has format {report['format']}; this Glottis reads up to {FORMAT}",
             fix="update Glottis",
         )
+    state, tensors = read_state(folder / _TASK), read_state(folder / _PART)
     recipe = load_recipe(folder / "recipe.yaml")
     device = pick_device("auto" if recipe.train.precision != "fp32" else "cpu")
     task = _task(recipe, report, state, device)
@@ -150,16 +136,8 @@ def _read(finding: dict[str, Any]) -> Finding:
     return Finding(**{**finding, "clips": tuple(finding["clips"])})
 
 
-def finding_tree(finding: Finding) -> dict[str, Any]:
-    """Plain data for the report."""
-    return {**asdict(finding), "clips": list(finding.clips)}
-
-
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without shared memory, which the format does not know."""
-    return {name: value.clone() for name, value in tensors.items()}
-
-
-def names_of(utterances: Sequence[str], rows: Tensor) -> list[str]:
-    """The utterances of a part."""
-    return [utterances[row] for row in rows.tolist()]
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    # clones: tensors that share memory are unknown to the format
+    apart = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.torch.save(apart))

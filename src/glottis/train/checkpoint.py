@@ -81,8 +81,8 @@ class CheckpointFolder:
         also: steps whose checkpoints stay, besides the best and the newest.
         Raises TrainingStopped if it cannot be written; nothing half-written stays.
         """
-        name = f"step-{step:08d}"
-        final = self.folder / name
+        final = self.path(step)
+        name = final.name
         temporary = self.folder / f".{name}.{os.getpid()}.tmp"
         with writing(f"the checkpoint of step {step}"):
             try:
@@ -171,7 +171,7 @@ class CheckpointFolder:
     def point_best(self, step: int | None) -> None:
         """Make ``best`` the one of this step (None: no link), after going back."""
         if step is not None:
-            link(self.folder / "best", f"step-{step:08d}")
+            link(self.folder / "best", self.path(step).name)
         else:
             (self.folder / "best").unlink(missing_ok=True)
 

@@ -25,7 +25,6 @@ from glottis.data.loader import Loader
 from glottis.errors import ModelError
 from glottis.train import distributed
 from glottis.train.averaging import Averaging
-from glottis.train.bundle import step_seed
 from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.guards import Guard
 from glottis.train.monitor import Monitor
@@ -38,7 +37,7 @@ from glottis.train.run import Run
 from glottis.train.runtime import in_fp32
 from glottis.train.signals import Signals, stopped_by
 from glottis.train.state import Evaluation, Evaluator, Phase, State
-from glottis.train.step import Pieces, step
+from glottis.train.step import Pieces, step, step_seed
 from glottis.train.task import Task
 from glottis.train.trackers import Trackers
 from glottis.train.window import Window

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from glottis.errors import TrainingStopped
 from glottis.train import distributed
-from glottis.train.bundle import finding_tree, names_of, step_seed, write_bundle
+from glottis.train.bundle import write_bundle
 from glottis.train.checkpoint import load_state, read_weights, step_of, writing
 from glottis.train.forensics import Finding, examine
 from glottis.train.guards import Verdict
+from glottis.train.recovery import take_back
 from glottis.train.runtime import in_fp32
+from glottis.train.step import step_seed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +53,7 @@ def remedy(trainer: Trainer, state: State, verdict: Verdict) -> None:
     if harmless:
         done = _take_back_buffers(trainer, good)
     else:
-        done = _take_back(trainer, state, good)
+        done = take_back(trainer, state, good, moments=True)
     if finding.where == "output" and trainer.precision.name != "fp32":
         in_fp32(trainer.task.get_submodule(finding.module))
         state.in_fp32 = [*state.in_fp32, finding.module]
@@ -91,14 +94,14 @@ def _explained(trainer: Trainer, state: State, step: int) -> tuple[Finding, Path
     torch.manual_seed(seed)
     finding = Finding("nothing")
     for part in batch.split(trainer.pieces.count):
-        names = names_of(trainer.loader.dataset.utterances, part.rows)
+        names = [trainer.loader.dataset.utterances[row] for row in part.rows.tolist()]
         finding, inputs = examine(trainer.task, part, trainer.precision, names)
         if finding.where != "nothing":
             break
     report = {
         "step": step,
         "run_id": trainer.run.run_id,
-        "finding": finding_tree(finding),
+        "finding": asdict(finding),
         "text": finding.text(),
         "utterances": names,
         "torch_seed": seed,
@@ -130,25 +133,6 @@ def _last_good(trainer: Trainer, since: int) -> Path | None:
         if all(bool(torch.isfinite(t).all()) for t in read_weights(folder).values()):
             return folder
     return None
-
-
-def _take_back(trainer: Trainer, state: State, folder: Path) -> str:
-    saved = load_state(folder, trainer.precision.device)
-    trainer.task.embedder.load_state_dict(read_weights(folder), strict=True)
-    trainer.average.roll_back(trainer.task.embedder, folder, state.step)
-    done = f"back to the weights of step {saved['step']}"
-    lowered = trainer.optim.lowered
-    if saved.get("phase", 0) == state.phase and saved.get("refrozen", False) == state.refrozen:
-        trainer.task.head.load_state_dict(saved["head"])
-        trainer.optim.load_state_dict(saved)
-    else:
-        if trainer.task.head.state_dict().keys() == saved["head"].keys():
-            trainer.task.head.load_state_dict(saved["head"])
-        trainer.optim.forget()
-        done += " (of an earlier phase: moments begin anew)"
-    trainer.optim.lowered = lowered
-    trainer.task.train()
-    return done
 
 
 def _take_back_buffers(trainer: Trainer, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glottis.train import distributed
@@ -26,19 +27,9 @@ def recover(trainer: Trainer, state: State, verdict: Verdict) -> None:
     begin anew, steps and data go on.  What did not help the first time (parts frozen again, a rate
     lowered to less than a thousandth) ends the run.
     """
-    best = trainer.run.checkpoints.folder / "best"
     distributed.barrier()  # the first process may still be writing
-    trainer.task.embedder.load_state_dict(read_weights(best), strict=True)
-    trainer.average.roll_back(trainer.task.embedder, best, state.step)
-    saved = load_state(best, trainer.precision.device)["head"]
-    fitting = trainer.task.head.state_dict().keys() == saved.keys()
-    if fitting:
-        trainer.task.head.load_state_dict(saved)
-    trainer.optim.forget()
+    done = take_back(trainer, state, trainer.run.checkpoints.folder / "best", moments=False)
     state.worse = 0
-    done = f"back to the weights of step {state.best_step}"
-    if not fitting:
-        done += " (the loss, which is another one by now, stays)"
     stops = verdict.action == "stop" or (verdict.freeze and state.refrozen)
     if verdict.lower < 1.0:
         trainer.optim.lower(verdict.lower)
@@ -54,3 +45,29 @@ def recover(trainer: Trainer, state: State, verdict: Verdict) -> None:
     trainer.task.train()
     log.warning("%s: %s", verdict.why, done)
     trainer.run.log(state.step, {"event": "roll back", "why": verdict.why, "done": done})
+
+
+def take_back(trainer: Trainer, state: State, folder: Path, *, moments: bool) -> str:
+    """Weights of network and loss, and buffers, become those of a checkpoint; returns it in words.
+
+    moments: those of the optimiser and the place in the schedule too, if the checkpoint is of this
+    phase.  Otherwise moments begin anew.
+    """
+    task, optim = trainer.task, trainer.optim
+    saved = load_state(folder, trainer.precision.device)
+    task.embedder.load_state_dict(read_weights(folder), strict=True)
+    trainer.average.roll_back(task.embedder, saved, state.step)
+    done = f"back to the weights of step {saved['step']}"
+    if task.head.state_dict().keys() == saved["head"].keys():
+        task.head.load_state_dict(saved["head"])
+    else:
+        done += " (the loss, which is another one by now, stays)"
+    now = (state.phase, state.refrozen)
+    if moments and (saved.get("phase", 0), saved.get("refrozen", False)) == now:
+        lowered = optim.lowered
+        optim.load_state_dict(saved)
+        optim.lowered = lowered  # what guards have done stays done
+    else:
+        optim.forget()
+        done += " (of an earlier phase: moments begin anew)" if moments else ""
+    return done

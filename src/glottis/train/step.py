@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from glottis.data.batch import Batch
 from glottis.errors import TrainingStopped
+from glottis.rng import stream_key
 from glottis.train import distributed
 from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
@@ -27,6 +28,11 @@ class Pieces:
     """In how many pieces a batch is computed.  It grows when memory does not suffice, and stays."""
 
     count: int = 1
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """What torch's generator is set to before a step: dropout is a function of (seed, step)."""
+    return stream_key(seed, "step", step, rank)[0]
 
 
 def step(
