@@ -33,7 +33,7 @@ test: $(DEV)  ## the default test suite (no network, no GPU)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(DEV)  ## the fault suite: NaN, damaged files, full disks, signals, kills; each with its guard and without
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist loadfile tests/faults
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults -n 2 --dist load tests/faults
 
 test-slow: $(DEV)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
