@@ -13,11 +13,13 @@ from torch import nn
 
 from glottis.errors import ModelError, TrainingStopped
 from glottis.report.history import events_of, read_metrics
+from glottis.train import train_recipe
 from glottis.train.bundle import replay
 from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.engine import Trainer
 from glottis.train.state import State
 from helpers.cli import glottis
+from helpers.tones import recipe, speaker_tree
 from helpers.training import trainer
 
 STEPS = 12
@@ -264,6 +266,20 @@ def test_a_bundle_is_replayed_by_one_command(tones: Path, tmp_path: Path) -> Non
     (bundle / "report.json").unlink()
     with pytest.raises(ModelError, match="no bundle of a step"):
         replay(bundle)
+
+
+def test_a_bundle_knows_what_the_teacher_said(tones: Path, tmp_path: Path) -> None:
+    train_recipe(recipe(speaker_tree(tones, train__steps=1, evaluate={})), tmp_path / "teacher")
+    distillation = {"teacher": str(tmp_path / "teacher"), "kind": "cosine"}
+    one = made(tones, tmp_path / "student", train__steps=6, distillation=distillation)
+    term: Any = one.task.terms[0]
+    targets = term.targets
+    term.targets = lambda rows: targets(rows) * NAN
+    with pytest.raises(TrainingStopped, match="nothing was saved yet"):
+        one.train(State())
+    found = replay(Path(events(one)[0]["bundle"]))
+    assert found.reproduced
+    assert (found.now.where, found.now.name) == ("loss", "distillation")
 
 
 def test_an_examination_changes_nothing(tones: Path, tmp_path: Path) -> None:

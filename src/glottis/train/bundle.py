@@ -2,7 +2,7 @@
 
 RUN/nonfinite-00000123/   recipe.yaml        of the phase
                           task.safetensors   weights and buffers of network and loss
-                          part.safetensors   what the network heard, labels, mixup
+                          part.safetensors   what the network heard, labels, mixup, the teacher
                           report.json        what was found, the clips, the last 50 steps
 """
 
@@ -29,6 +29,7 @@ from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe, load_recipe
 from glottis.train.runtime import in_fp32, pick_device, prepare_network
 from glottis.train.task import Inputs, Task
+from glottis.train.terms import Imitation, Reconstruction
 
 FORMAT = 1
 _REPORT, _TASK, _PART = "report.json", "task.safetensors", "part.safetensors"
@@ -66,6 +67,9 @@ def write_bundle(
         tensors["features"] = inputs.features
     if inputs.mixed is not None:
         tensors["partner"], tensors["share"] = inputs.mixed
+    for term in task.terms:
+        if isinstance(term, Imitation):
+            tensors["taught"] = term.targets(part.rows)
     _save(folder / _PART, tensors)
     write_json(
         folder / _REPORT,
@@ -107,10 +111,15 @@ def replay(folder: Path) -> Replay:
         moved["wave"],
         moved["num_samples"],
         moved["labels"],
-        torch.zeros_like(moved["labels"]),
+        torch.arange(len(moved["wave"]), device=device),
         step=report["batch_step"],
         group=report["group"],
     )
+    if recipe.reconstruction is not None:
+        task.terms = [Reconstruction(recipe.reconstruction)]
+    if recipe.distillation is not None:
+        imitation = Imitation(recipe.distillation, moved["taught"].__getitem__)
+        task.terms = [*task.terms, imitation]
     torch.manual_seed(report["torch_seed"])
     inputs = Inputs(moved["wave"], moved.get("features"), mixed)
     found = examine_inputs(task, inputs, part, precision, report["utterances"])

@@ -100,8 +100,10 @@ def examine_inputs(
     try:
         with torch.compiler.set_stance("force_eager"), _watched(task, utterances) as watch:
             result = task.objective(inputs, part, precision)
+            watch.note("loss", result.loss, type(task.head).__name__)
+            for name, value in result.extra_stats.items():
+                watch.note("loss", value, name.removeprefix("loss_"))
             loss = result.loss if result.extra is None else result.loss + result.extra
-            watch.note("loss", loss, type(task.head).__name__)
             if watch.found is None:
                 (loss * precision.scale).backward()  # type: ignore[no-untyped-call]
         return watch.found or Finding("nothing")

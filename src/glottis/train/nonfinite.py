@@ -38,8 +38,8 @@ def remedy(trainer: Trainer, state: State, verdict: Verdict) -> None:
     assert step is not None
     finding, bundle = _explained(trainer, state, step)
     again = f"; see it again: glottis replay {bundle}"
-    fix = f"{_advice(finding)}{again}; the checkpoints are intact"
     good = _last_good(trainer, verdict.since)
+    saved = "the checkpoints are intact" if good is not None else "nothing was saved yet"
     harmless = finding.where == "buffers"
     hopeless = finding.where in ("waves", "features")
     if good is None or hopeless or (verdict.action == "stop" and not harmless):
@@ -47,7 +47,7 @@ def remedy(trainer: Trainer, state: State, verdict: Verdict) -> None:
         raise TrainingStopped(
             f"{verdict.why.removeprefix('[H1] ')}; step {step}, run again: {finding.text()}",
             why="skipping more would train on a biased part of the data",
-            fix=fix if good is not None else f"nothing was saved yet; {fix}",
+            fix=f"{_advice(finding)}{again}; {saved}",
             rule="H1",
         )
     if harmless:

@@ -162,7 +162,7 @@ class Run:
         return old
 
     def forget_after(self, step: int) -> None:
-        """Drop metric lines of steps after ``step``: the resumed run makes them again."""
+        """Drop metric lines of what the resumed run makes again: later steps, the average."""
         path = self.folder / "metrics.jsonl"
         if not self.primary or not path.exists():
             return
@@ -172,7 +172,8 @@ class Run:
                 record = json.loads(line)
             except json.JSONDecodeError:
                 continue  # the last line of a killed run
-            if record["step"] <= step:
+            of_the_end = any(name.startswith("average/") for name in record)
+            if record["step"] <= step and not of_the_end:
                 kept.append(line)
         write_text(path, "".join(f"{line}\n" for line in kept))
 

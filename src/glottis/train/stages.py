@@ -19,6 +19,7 @@ from glottis.data.loader import Loader
 from glottis.errors import ConfigError
 from glottis.rng import stream_key
 from glottis.train.adapters import PARTS
+from glottis.train.averaging import MovingAverage
 from glottis.train.components import make_augmenter, make_head, make_loader
 from glottis.train.corpus import Corpus
 from glottis.train.engine import Trainer
@@ -323,7 +324,8 @@ class Stages:
         recipe, task = prepared.recipe, self.task
         # a grouped loss chooses among the speakers of a batch
         num_classes = recipe.batch.speakers or len(task.label_map)
-        watch = Watch(trainer.run.folder, task, num_classes, checkpoint_bytes(task))
+        size = checkpoint_bytes(task, twice=isinstance(trainer.average, MovingAverage))
+        watch = Watch(trainer.run.folder, task, num_classes, size)
         for guard in trainer.guards:
             guard.before_run(watch)
 
@@ -370,6 +372,7 @@ def make_guards(prepared: Prepared) -> list[Guard]:
     return guards if stage is None else [*guards, StageGuard(stage)]
 
 
-def checkpoint_bytes(task: Task) -> int:
-    """About what one checkpoint takes: weights and two moments."""
-    return 3 * sum(p.numel() * p.element_size() for p in task.parameters()) + 2**20
+def checkpoint_bytes(task: Task, *, twice: bool) -> int:
+    """About what one checkpoint takes: weights (with a moving average twice) and two moments."""
+    copies = 4 if twice else 3
+    return copies * sum(p.numel() * p.element_size() for p in task.parameters()) + 2**20

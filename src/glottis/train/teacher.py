@@ -100,9 +100,13 @@ class Teacher:
             )
         outputs = safetensors.torch.load_file(path)["outputs"].to(device)
         size = self.card["embedding_size"]
-        embeddings, rest = outputs[:, :size], outputs[:, size:]
-        logits = rest if self.head is None else self.head.to(device).scores
-        return Imitation(self.config, embeddings, logits)
+        embeddings, logits = outputs[:, :size], outputs[:, size:]
+        if self.config.kind != "kl":
+            return Imitation(self.config, embeddings.__getitem__)
+        if self.head is None:  # a countermeasure
+            return Imitation(self.config, logits.__getitem__)
+        scores = torch.no_grad()(self.head.to(device).scores)
+        return Imitation(self.config, lambda rows: scores(embeddings[rows]))
 
     def _key(self, corpus: Corpus) -> str:
         card = {k: v for k, v in self.card.items() if k not in ("extra", "glottis")}

@@ -25,6 +25,7 @@ from glottis.models import Reconstructed, SpoofOutput
 from glottis.train import distributed
 
 Scores = Callable[[Tensor], Tensor]
+Targets = Callable[[Tensor], Tensor]
 
 
 class ReconstructionConfig(Config):
@@ -84,35 +85,29 @@ class Reconstruction:
 class Imitation:
     """Distance between the student's output and the teacher's on the same clip.
 
-    embeddings: (N, D) of the teacher.  logits: (N, 2) of a countermeasure (of a speaker model there
-    are none), or the function that makes class scores of embeddings; used by kind "kl".
+    targets: what the teacher says of the training clips with the numbers (B,): its (B, D)
+    embeddings, or (B, K) class scores where kind is "kl".
     """
 
     name = "distillation"
 
-    def __init__(
-        self, config: DistillationConfig, embeddings: Tensor, logits: Tensor | Scores
-    ) -> None:
+    def __init__(self, config: DistillationConfig, targets: Targets) -> None:
         self.kind, self.weight = config.kind, config.weight
         self.temperature = config.temperature or 2.0
-        self.embeddings, self.logits = embeddings, logits
+        self.targets = targets
 
     def __call__(self, output: Any, part: Part, scores: Scores | None) -> Tensor:
         own = output if torch.is_tensor(output) else output.embedding
-        taught = self.embeddings[part.rows]
+        taught = self.targets(part.rows)
         if self.kind == "cosine":
             return cosine_distillation(own, taught)
         if self.kind == "relational":  # all clips of the batch, in all processes
             (own, taught), mine = distributed.gather_shares(own, taught)
             return relational_distillation(own, taught)[mine]
         if isinstance(output, SpoofOutput):
-            assert torch.is_tensor(self.logits)
-            return kl_distillation(output.logits, self.logits[part.rows], self.temperature)
+            return kl_distillation(output.logits, taught, self.temperature)
         assert scores is not None
-        assert callable(self.logits)
-        with torch.no_grad():
-            wanted = self.logits(taught)
-        return kl_distillation(scores(own), wanted, self.temperature)
+        return kl_distillation(scores(own), taught, self.temperature)
 
 
 def require_decoder(config: ReconstructionConfig | None, network: Any) -> None:
