@@ -172,7 +172,7 @@ def _specialise(cls: type[Any], tree: Any, path: str, problems: Problems) -> typ
         here = f"{path}.{name}" if path else name
         choice = next((m for m in field.metadata if isinstance(m, Choice)), None)
         new_type: Any = None
-        if choice is not None and isinstance(value, list):
+        if choice is not None and isinstance(value, list | tuple):
             kinds = [_named(choice, item, f"{here}.{i}", problems) for i, item in enumerate(value)]
             if kinds:
                 new_type = tuple[tuple(kinds)]  # type: ignore[misc]

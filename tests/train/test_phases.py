@@ -59,11 +59,12 @@ def test_what_is_frozen_does_not_move_and_what_goes_on_keeps_its_moments(
     state.next_phase(first.phase.steps_per_epoch)
     second = made.enter(1, first)
     assert torch.equal(second.optim.inner.state[learned]["exp_avg"], moment)
-    assert second.task.frozen() == {}
+    assert all(".frontend." in f".{name}" for name in second.task.frozen())  # its constants
     state = second.train(state)
     assert (state.step, state.phase, state.phase_start) == (8, 1, 4)
     after = dict(second.task.named_parameters()) | dict(second.task.named_buffers())
-    assert not any(torch.equal(after[n], v) for n, v in frozen.items() if v.is_floating_point())
+    moved = {n: v for n, v in frozen.items() if v.is_floating_point() and ".frontend." not in n}
+    assert not any(torch.equal(after[name], value) for name, value in moved.items())
 
 
 def test_a_run_of_phases_counts_on_and_says_its_plan(

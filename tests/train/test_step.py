@@ -163,7 +163,7 @@ def test_chance_of_a_grouped_loss_is_that_of_its_batches(
 ) -> None:
     grouped = {"batch": {"speakers": 3, "utterances": 2}, "loss": {"name": "angular_prototypical"}}
     with caplog.at_level(logging.INFO):
-        trainer(tones, tmp_path, **grouped)
+        trainer(tones, tmp_path, **grouped).brief()
     assert "is chance for 3 classes" in caplog.text
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glottis.data.loader import workers_named
-from glottis.errors import ConfigError, TrainingStopped
+from glottis.errors import ConfigError, ModelError, TrainingStopped
 from glottis.train import distributed
 from glottis.train.assemble import Outcome, assemble
 from glottis.train.checkpoint import phase_of, resumable, writing
@@ -22,6 +22,7 @@ from glottis.train.engine import Trainer
 from glottis.train.recipe import Recipe
 from glottis.train.signals import Signals
 from glottis.train.state import State
+from glottis.train.step import first_line, out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def train_recipe(
         if trainer.run.primary:
             begin_log()
         try:
-            with Signals() as signals, workers_named(), peers_named():
+            with Signals() as signals, workers_named(), peers_named(), memory_named():
                 trainer, state = _all_phases(outcome, signals, resume, checkpoint)
             calibrates = outcome.calibrates is not None
             result = finish(trainer, state, recipe.evaluate.select, calibrates)
@@ -73,6 +74,23 @@ def _all_phases(
         log.info("%s", outcome.stages.plan(state.phase))
 
 
+@contextmanager
+def memory_named() -> Iterator[None]:
+    """Memory that does not suffice outside of a step's forward and backward ends the run calmly."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise TrainingStopped(
+            f"there is not enough memory ({first_line(error)})",
+            why="it was not the batch of a step, which is made smaller: an evaluation, the "
+            "moments of the optimiser, or a checkpoint",
+            fix="lower evaluate.batch_seconds, or take a smaller model; then continue with "
+            "--resume",
+        ) from error
+
+
 def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Trainer, State]:
     trainer = outcome.trainer
     run = trainer.run
@@ -89,6 +107,12 @@ def _start(outcome: Outcome, resume: bool, checkpoint: Path | None) -> tuple[Tra
         run.forget_after(0)
         return trainer, State()
     number, refrozen = phase_of(source)
+    if number >= len(outcome.stages):
+        raise ModelError(
+            f"{source} is of phase {number + 1}; this recipe has {len(outcome.stages)}",
+            fix="resume with the recipe of that run, or start a new run with init=",
+            rule="C8",
+        )
     if number > 0:
         trainer = outcome.enter(number)
     if refrozen:

@@ -35,8 +35,7 @@ from glottis.train.run import Run
 from glottis.train.runtime import pick_device, prepare_network, set_switches
 from glottis.train.stages import Stages
 from glottis.train.task import Task
-from glottis.train.teacher import Teacher
-from glottis.train.terms import Reconstruction, require_decoder
+from glottis.train.terms import require_decoder
 from glottis.train.trackers import make_trackers
 
 log = logging.getLogger(__name__)
@@ -79,12 +78,10 @@ def assemble(recipe: Recipe, out: Path, *, resume: bool = False) -> Outcome:
             corpus.dev_seen, "speaker" if recipe.task == "speaker" else "label", label_map
         )
     task = _task(first, label_map, augmenter, device)
-    teachers = [_teacher(one.recipe, task) for one in phases]
-    terms = _Terms(corpus, out, device)
-    stages = Stages(phases, task, corpus, labels, device, terms)
+    stages = Stages(phases, task, corpus, labels, device, out)
     average = make_average(recipe.average, task.embedder, [p.phase for p in stages.prepared])
     evaluator = make_evaluator(recipe.task, recipe.evaluate, recipe.data, corpus, device)
-    for teacher in filter(None, teachers):
+    for teacher in filter(None, (one.teacher for one in stages.prepared)):
         corpus.hashes[f"teacher {teacher.folder}"] = teacher.card["weights_sha256"]
     run = Run(out, recipe, corpus.hashes, resume=resume, primary=distributed.rank() == 0)
     trackers = make_trackers(out, recipe.log, run.run_id, to_tree(recipe), active=run.primary)
@@ -110,27 +107,6 @@ def _require_all_read(recipe: Recipe, phases: Sequence[ResolvedPhase]) -> None:
     trees = [recipe, *(one.recipe for one in phases if one.recipe is not recipe)]
     dead = set.intersection(*(set(unread(one)) for one in trees))
     raise_unread([key for key in unread(recipe) if key in dead or key.startswith("phases.")])
-
-
-class _Terms:
-    """What a recipe adds to the loss; a teacher hears the clips once in a run."""
-
-    def __init__(self, corpus: Corpus, out: Path, device: torch.device) -> None:
-        self.corpus, self.out, self.device = corpus, out, device
-        self._made: dict[Any, Any] = {}
-
-    def __call__(self, recipe: Recipe, task: Task) -> list[Any]:
-        terms: list[Any] = []
-        if recipe.reconstruction is not None:
-            terms.append(Reconstruction(recipe.reconstruction))
-        if recipe.distillation is not None:
-            if recipe.distillation not in self._made:
-                teacher = _teacher(recipe, task)
-                assert teacher is not None
-                made = teacher.imitation(self.corpus, self.out, self.device)
-                self._made[recipe.distillation] = made
-            terms.append(self._made[recipe.distillation])
-        return terms
 
 
 def _task(
@@ -193,13 +169,6 @@ def _initialise(model: SpeakerModel | SpoofModel, recipe: Recipe) -> frozenset[s
     report = load_weights(model, plain_state(expand(source)), new=new)
     log.info("initial weights from %s: %s", source, report)
     return frozenset((*report.missing, *report.mismatched))
-
-
-def _teacher(recipe: Recipe, task: Task) -> Teacher | None:
-    config = recipe.distillation
-    if config is None:
-        return None
-    return Teacher(config, task.embedder, task.head, list(task.label_map), task.augmenter)
 
 
 def _card(recipe: Recipe, run: Run, corpus: Corpus, augmenter: Augmenter | None) -> dict[str, Any]:

@@ -80,6 +80,7 @@ def write_bundle(
             "group": part.group,
             "scale": float(precision.scale),
             "classes": list(task.label_map),
+            "margin": getattr(task.head, "margin", None),
             **report,
         },
     )
@@ -135,6 +136,8 @@ def _task(recipe: Recipe, report: dict[str, Any], state: dict[str, Tensor], devi
     head: Any = make_head(recipe, model, len(report["classes"]))
     task = Task(model, head.to(device), report["classes"], report["seed"])
     task.load_state_dict(state)
+    if report.get("margin") is not None and hasattr(head, "set_margin"):
+        head.set_margin(report["margin"])
     for name in report["in_fp32"]:
         in_fp32(task.get_submodule(name))
     task.free(report["parts"])

@@ -17,10 +17,27 @@ from glottis.losses import LOSSES, build_loss
 from glottis.models import MODELS, SpeakerModel, SpoofModel
 from glottis.train import distributed
 from glottis.train.corpus import Corpus
+from glottis.train.guards import (
+    ChanceGuard,
+    DiskGuard,
+    FiniteGuard,
+    FrozenGuard,
+    Guard,
+    StageGuard,
+)
 from glottis.train.phases import Ramp, ResolvedPhase
 from glottis.train.recipe import BatchConfig, Recipe
 from glottis.train.runtime import automatic_workers
+from glottis.train.state import Phase
 from glottis.train.task import Loss
+from glottis.train.watchers import (
+    EmbeddingWatcher,
+    GradientWatcher,
+    ResourceWatcher,
+    ScaleWatcher,
+    SelectionWatcher,
+    ShareWatcher,
+)
 
 
 @dataclass(frozen=True)
@@ -129,3 +146,45 @@ def make_head(recipe: Recipe, model: SpeakerModel | SpoofModel, num_classes: int
             fix="leave evaluate.dev_seen out, or take a loss with classes",
         )
     return head
+
+
+def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
+    """Lengths and intervals, in steps."""
+    recipe, config = resolved.recipe, resolved.config
+    train = recipe.train
+    epochs, fixed = train.epochs, train.steps
+    return Phase(
+        steps=fixed if fixed is not None else (epochs or 0) * steps_per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        accumulation=train.accumulation,
+        clip_norm=train.clip_norm,
+        log_every=recipe.log.every_steps,
+        evaluate_every=recipe.evaluate.in_steps(steps_per_epoch, default_epochs=1),
+        save_every=recipe.checkpoint.in_steps(steps_per_epoch, default_epochs=5),
+        seed=recipe.seed,
+        non_blocking=recipe.data.non_blocking,
+        patience=recipe.evaluate.patience,
+        name=config.name,
+        number=resolved.number,
+        until_plateau=config.until_plateau,
+        margin=config.margin,
+        strength=config.strength,
+    )
+
+
+def make_guards(recipe: Recipe, phase: Phase) -> list[Guard]:
+    """The guards of a phase."""
+    guards: list[Guard] = [
+        FiniteGuard(recipe.train.skipped_budget, recipe.nonfinite),
+        ChanceGuard(phase.steps_per_epoch),
+        FrozenGuard(),
+        DiskGuard(),
+        GradientWatcher(phase.steps_per_epoch),
+        ScaleWatcher(),
+        EmbeddingWatcher(),
+        ShareWatcher(),
+        SelectionWatcher(),
+        ResourceWatcher(phase.steps_per_epoch),
+    ]
+    stage = recipe.guard
+    return guards if stage is None else [*guards, StageGuard(stage)]

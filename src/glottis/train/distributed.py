@@ -73,12 +73,21 @@ def barrier() -> None:
 
 
 def all_true(flag: Tensor) -> Tensor:
-    """Whether a boolean device scalar is true in every process (no wait on one process)."""
-    if world() == 1:
-        return flag
-    value = flag.to(torch.int32)
-    dist.all_reduce(value, op=dist.ReduceOp.MIN)
-    return value.bool()
+    """Whether each boolean of a device tensor is true in every process (no wait on one process)."""
+    return flag if world() == 1 else least(flag.to(torch.int32)).bool()
+
+
+def least(value: Tensor) -> Tensor:
+    """Smallest value over the processes."""
+    if world() > 1:
+        value = value.clone()
+        dist.all_reduce(value, op=dist.ReduceOp.MIN)
+    return value
+
+
+def any_true(flag: bool) -> bool:
+    """Whether it is so in one of the processes (all of them wait)."""
+    return any(gather_lists([flag]))
 
 
 def mean(value: Tensor) -> Tensor:

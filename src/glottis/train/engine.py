@@ -24,15 +24,15 @@ from glottis.data.batch import Batch
 from glottis.data.loader import Loader
 from glottis.errors import ModelError
 from glottis.train import distributed
-from glottis.train.averaging import Averaging
+from glottis.train.averaging import Averaging, MovingAverage
 from glottis.train.checkpoint import load_state, read_weights
-from glottis.train.guards import Guard
+from glottis.train.guards import Guard, Watch
 from glottis.train.monitor import Monitor
 from glottis.train.nonfinite import remedy
 from glottis.train.optim import Optimiser
 from glottis.train.precision import Precision
 from glottis.train.progress import Progress
-from glottis.train.recovery import recover
+from glottis.train.recovery import recover, shapes
 from glottis.train.run import Run
 from glottis.train.runtime import in_fp32
 from glottis.train.signals import Signals, stopped_by
@@ -67,6 +67,7 @@ class Trainer:
     refreeze: Callable[[Trainer], None] | None = None
     average: Averaging = field(default_factory=Averaging)
     _unreported: list[Broken] = field(default_factory=list)
+    num_classes: int = 0
     _began: float = 0.0
     _evaluated: float = 0.0
 
@@ -77,6 +78,8 @@ class Trainer:
         monitor = Monitor(device)
         progress = Progress(state.step - start, phase.steps, phase.steps_per_epoch)
         batches = self.loader.batches(state.step - start, phase.steps)
+        self._set_margin(state.step - start)
+        self.brief()
         self.task.train()
         first = state.step + 1
         began = time.monotonic() - state.seconds
@@ -107,7 +110,8 @@ class Trainer:
                 done = state.step - start
                 evaluates = done % phase.evaluate_every == 0 or done == phase.steps
                 saves = done % phase.save_every == 0 or evaluates
-                if done % phase.log_every == 0 or saves:
+                asked = self.signals.asked(agreed=saves)
+                if done % phase.log_every == 0 or saves or asked:
                     self._log(state, window.read() | self._rates(done) | monitor.read(), progress)
                 best = evaluates and self._evaluate(state, progress)
                 state.seconds = time.monotonic() - began
@@ -115,7 +119,7 @@ class Trainer:
                     self.average.before_save(state.step)
                     self.save(state, best=best)
                     window.restart()
-                asked = self.signals.asked(agreed=saves)
+                asked = asked or self.signals.asked(agreed=saves)
                 if asked:
                     if not saves:
                         self.save(state, best=False)
@@ -124,6 +128,14 @@ class Trainer:
         finally:
             progress.close()
         return state
+
+    def brief(self) -> None:
+        """Tell the guards what is: at the start, and when weights or frozen parts are others."""
+        copies = 4 if isinstance(self.average, MovingAverage) else 3  # weights and two moments
+        size = sum(p.numel() * p.element_size() for p in self.task.parameters())
+        watch = Watch(self.run.folder, self.task, self.num_classes, copies * size + 2**20)
+        for guard in self.guards:
+            guard.before_run(watch)
 
     def patience_lost(self, state: State) -> bool:
         """Whether the run ends before its last step (also when it is resumed after that)."""
@@ -282,6 +294,12 @@ class Trainer:
             )
         self.task.embedder.load_state_dict(read_weights(checkpoint), strict=True)
         self.average.restore(self.task.embedder, saved, self.run.checkpoints)
+        if shapes(saved["head"]) != shapes(self.task.head.state_dict()):
+            raise ModelError(
+                f"the loss of {checkpoint} has other weights than that of this recipe",
+                fix="resume with the recipe of that run, or start a new run with init=",
+                rule="C8",
+            )
         self.task.head.load_state_dict(saved["head"])
         self.optim.load_state_dict(saved)
         self.precision.load_state_dict(saved["precision"])

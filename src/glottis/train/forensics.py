@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from glottis.data.batch import Part
+from glottis.train import distributed
 from glottis.train.precision import Precision
 from glottis.train.step import all_finite
 from glottis.train.task import Inputs, Task
@@ -90,12 +91,13 @@ def examine_inputs(
     task: Task, inputs: Inputs, part: Part, precision: Precision, utterances: Sequence[str]
 ) -> Finding:
     """As `examine`, of augmented inputs."""
+    # several processes decide together: each of them waits for the others inside the network
     found = poisoned(task)
     for where, tensor in (("waves", inputs.wave), ("features", inputs.features)):
         if found is None and tensor is not None and not _finite(tensor):
             found = _finding(where, "", tensor, utterances)
-    if found is not None:
-        return found
+    if distributed.any_true(found is not None):
+        return found or Finding("nothing")
     buffers = {name: value.clone() for name, value in task.named_buffers()}
     try:
         with torch.compiler.set_stance("force_eager"), _watched(task, utterances) as watch:
@@ -104,7 +106,7 @@ def examine_inputs(
             for name, value in result.extra_stats.items():
                 watch.note("loss", value, name.removeprefix("loss_"))
             loss = result.loss if result.extra is None else result.loss + result.extra
-            if watch.found is None:
+            if not distributed.any_true(watch.found is not None):
                 (loss * precision.scale).backward()  # type: ignore[no-untyped-call]
         return watch.found or Finding("nothing")
     finally:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import shutil
 from collections import deque
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from glottis.config import Config
 from glottis.errors import TrainingStopped
+from glottis.train import distributed
 from glottis.train.forensics import poisoned
 from glottis.train.task import Task
 
@@ -122,7 +122,7 @@ class FiniteGuard(Guard):
         while self._windows and self._windows[0][0] <= step - 1000:
             self._windows.popleft()
         total = sum(count for _, count, _ in self._windows)
-        bad = poisoned(self._task)
+        bad = next(filter(None, distributed.gather_lists([poisoned(self._task)])), None)
         if total <= self.budget and bad is None:
             return None
         why = f"[H1] {bad.where} are not finite" if bad else (
@@ -157,14 +157,18 @@ class ChanceGuard(Guard):
     def __init__(self, steps_per_epoch: int) -> None:
         self._began = False
         self.after = max(50, 3 * steps_per_epoch)
-        self._chance = math.nan
-        self._collapse: float | None = None
+        self._first: int | None = None
         self._told = False
 
     def before_run(self, watch: Watch) -> None:
-        self._chance = watch.task.head.chance_loss(watch.num_classes)
-        self._collapse = watch.task.head.collapse_loss(watch.num_classes)
+        self._watch = watch
+        self._measure()
         log.info("a loss of %.3f is chance for %d classes", self._chance, watch.num_classes)
+
+    def _measure(self) -> None:
+        """With the margin of now."""
+        self._chance = self._watch.task.head.chance_loss(self._watch.num_classes)
+        self._collapse = self._watch.task.head.collapse_loss(self._watch.num_classes)
 
     def _begins(self, loss: float) -> None:
         around = [self._chance, self._chance if self._collapse is None else self._collapse]
@@ -185,8 +189,10 @@ class ChanceGuard(Guard):
         if not self._began and "first_loss" in values:
             self._began = True
             self._begins(values["first_loss"])
-        if self._told or step < self.after or "loss" not in values:
+        self._first = step if self._first is None else self._first
+        if self._told or step - self._first < self.after or "loss" not in values:
             return
+        self._measure()
         if abs(values["loss"] - self._chance) < 0.03 * self._chance:
             self._told = True
             log.warning(

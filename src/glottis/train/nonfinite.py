@@ -96,7 +96,7 @@ def _explained(trainer: Trainer, state: State, step: int) -> tuple[Finding, Path
     for part in batch.split(trainer.pieces.count):
         names = [trainer.loader.dataset.utterances[row] for row in part.rows.tolist()]
         finding, inputs = examine(trainer.task, part, trainer.precision, names)
-        if finding.where != "nothing":
+        if distributed.any_true(finding.where != "nothing"):
             break
     report = {
         "step": step,

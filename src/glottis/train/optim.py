@@ -106,6 +106,8 @@ class Optimiser:
         for group in self.groups:
             group["lr"] = torch.zeros((), device=device)
         self.inner = _fused(config, self.groups)
+        mine = {id(parameter) for parameter in self.parameters}
+        self.named = {name: p for name, p in named(embedder, head) if id(p) in mine}
         self.set_rate()
 
     @property
@@ -169,18 +171,32 @@ class Optimiser:
                 value.zero_()
 
     def adopt(self, earlier: Optimiser) -> None:
-        """Take over the moments of parameters that an earlier phase trained, if it is of a kind."""
+        """Take over the moments of what an earlier phase trained, if the optimiser is of a kind.
+
+        By name and shape: of a loss that is another one, what kept its values keeps its moments.
+        """
         if type(self.inner) is not type(earlier.inner):
             return
-        for parameter in self.parameters:
-            if parameter in earlier.inner.state:
-                self.inner.state[parameter] = earlier.inner.state[parameter]
+        for name, parameter in self.named.items():
+            known = earlier.named.get(name)
+            if known is not None and known.shape == parameter.shape:
+                self.inner.state[parameter] = earlier.inner.state[known]
 
     def state_dict(self) -> dict[str, Any]:
         moments = self.inner.state_dict()
         return {"optimiser": moments, "applied": self.applied.clone(), "lowered": self.lowered}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        saved = [len(group["params"]) for group in state["optimiser"]["param_groups"]]
+        own = [len(group["params"]) for group in self.inner.param_groups]
+        if saved != own:
+            raise ModelError(
+                f"the checkpoint's optimiser has groups of {_sizes(saved)} parameters, this "
+                f"recipe's has {_sizes(own)}",
+                why="other parts of the network learned there, or at other rates",
+                fix="resume with the recipe of that run, or start a new run with init=",
+                rule="C8",
+            )
         self.inner.load_state_dict(state["optimiser"])
         for group in self.inner.param_groups:  # restored as saved: keep them tensors of ours
             group["lr"] = torch.as_tensor(group["lr"], device=self.device).clone()
@@ -244,6 +260,10 @@ def _parts(names: list[str], factors: list[float]) -> dict[str, float]:
     return found
 
 
+def _sizes(groups: list[int]) -> str:
+    return " and ".join(map(str, groups))
+
+
 def _in_layout_of(parameter: Tensor, value: Tensor) -> Tensor:
     return torch.empty_like(parameter).copy_(value)
 
@@ -252,6 +272,7 @@ def _fused(
     config: AdamConfig | AdamWConfig | SgdConfig, groups: list[dict[str, Any]]
 ) -> torch.optim.Optimizer:
     name = config.name
+    optimiser: torch.optim.Optimizer
     if isinstance(config, SgdConfig):
         optimiser = torch.optim.SGD(
             groups,
@@ -260,11 +281,16 @@ def _fused(
             nesterov=config.nesterov and config.momentum > 0,
             fused=True,
         )
-        if config.momentum > 0:
-            # the fused kernel would leave a new buffer unwritten if the very first step is skipped
-            for group in groups:
-                for parameter in group["params"]:
-                    optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-        return optimiser
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=torch.zeros(()), betas=config.betas, eps=config.eps, fused=True)
+        moments = ["momentum_buffer"] if config.momentum > 0 else []
+    else:
+        kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
+        optimiser = kind(groups, lr=torch.zeros(()), betas=config.betas, eps=config.eps, fused=True)
+        moments = ["exp_avg", "exp_avg_sq"]
+    # all memory is there before the first step, whose update cannot be made half; and the fused
+    # kernel would leave a new velocity unwritten if the very first step is skipped
+    for parameter in (p for group in groups for p in group["params"]):
+        state = optimiser.state[parameter]
+        if "exp_avg" in moments:
+            state["step"] = torch.zeros((), device=parameter.device)
+        state |= {name: torch.zeros_like(parameter) for name in moments}
+    return optimiser

@@ -41,8 +41,15 @@ ALTERNATIVES = {
 }
 """keys of a section that exclude each other: giving one takes the other kind away"""
 
-FIXED_DATA = ("root", "manifest", "store", "train", "sample_rate")
-FIXED_EVALUATION = ("trials", "protocol", "dev_seen", "window", "select")
+OF_THE_RUN = {
+    "data": (
+        *("root", "manifest", "store", "train", "sample_rate"),
+        *("broken_budget", "cache_mb", "evaluation_workers"),
+    ),
+    "evaluate": ("trials", "protocol", "dev_seen", "window", "select", "batch_seconds"),
+    "checkpoint": ("keep",),
+}
+"""keys of sections that are the same in all phases"""
 
 
 class Ramp(Config):
@@ -117,7 +124,7 @@ def phase_tree(base: Mapping[str, Any], config: PhaseConfig) -> dict[str, Any]:
     """The tree of a recipe with the sections of a phase merged over it."""
     changes = {key: getattr(config, key) for key in SECTIONS}
     overlay = {key: value for key, value in changes.items() if value not in (None, {})}
-    for key, fixed in (("data", FIXED_DATA), ("evaluate", FIXED_EVALUATION)):
+    for key, fixed in OF_THE_RUN.items():
         _refuse_fixed(config.name, key, overlay.get(key, {}), fixed)
     tree = dict(base)
     for key, kinds in ALTERNATIVES.items():
@@ -133,8 +140,9 @@ def _refuse_fixed(phase: str, section: str, given: Mapping[str, Any], fixed: Seq
     if wrong:
         raise ConfigError(
             f"phase '{phase}' changes {section}.{wrong[0]}",
-            why="one run has one training set and one selection list: its results are compared",
-            fix=f"remove it, or start another run with init= and the new {section}.{wrong[0]}",
+            why="a run has one training set, one selection list and one folder: in a phase it "
+            "would do nothing",
+            fix=f"give it in '{section}' of the recipe, or start another run with init=",
         )
 
 

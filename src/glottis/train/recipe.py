@@ -274,8 +274,16 @@ class Recipe(Config):
         other = {"speaker": "protocol", "spoof": "trials"}[task]
         if evaluate[other] is not None:
             raise ValueError(f"evaluate.{other} does not belong to the task '{task}'")
-        if evaluate["patience"] is not None and not (evaluate["trials"] or evaluate["protocol"]):
-            raise ValueError("evaluate.patience waits for a better result, but nothing selects")
+        waits = {
+            "evaluate.patience": evaluate["patience"],
+            "guard": self.__dict__["guard"],
+            "until_plateau of a phase": any(
+                one.__dict__["until_plateau"] for one in self.__dict__["phases"]
+            ),
+        }
+        for key in (key for key, value in waits.items() if value):
+            if not (evaluate["trials"] or evaluate["protocol"]):
+                raise ValueError(f"{key} waits for evaluations, but nothing selects")
         select = evaluate["select"]
         if select != "eer" and task == "spoof":
             raise ValueError(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from glottis.train import distributed
 from glottis.train.checkpoint import load_state, read_weights
@@ -58,7 +62,7 @@ def take_back(trainer: Trainer, state: State, folder: Path, *, moments: bool) ->
     task.embedder.load_state_dict(read_weights(folder), strict=True)
     trainer.average.roll_back(task.embedder, saved, state.step)
     done = f"back to the weights of step {saved['step']}"
-    if task.head.state_dict().keys() == saved["head"].keys():
+    if shapes(task.head.state_dict()) == shapes(saved["head"]):
         task.head.load_state_dict(saved["head"])
     else:
         done += " (the loss, which is another one by now, stays)"
@@ -70,4 +74,11 @@ def take_back(trainer: Trainer, state: State, folder: Path, *, moments: bool) ->
     else:
         optim.forget()
         done += " (of an earlier phase: moments begin anew)" if moments else ""
+    state.latest = saved["latest"]
+    trainer.brief()  # what is frozen now may have learned since
     return done
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Names and shapes."""
+    return {name: value.shape for name, value in state.items()}

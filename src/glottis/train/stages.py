@@ -7,8 +7,9 @@ plan says what will happen: lengths, trainable parameters, rates, margins.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,19 +20,15 @@ from glottis.data.loader import Loader
 from glottis.errors import ConfigError
 from glottis.rng import stream_key
 from glottis.train.adapters import PARTS
-from glottis.train.averaging import MovingAverage
-from glottis.train.components import make_augmenter, make_head, make_loader
+from glottis.train.components import (
+    make_augmenter,
+    make_guards,
+    make_head,
+    make_loader,
+    make_phase,
+)
 from glottis.train.corpus import Corpus
 from glottis.train.engine import Trainer
-from glottis.train.guards import (
-    ChanceGuard,
-    DiskGuard,
-    FiniteGuard,
-    FrozenGuard,
-    Guard,
-    StageGuard,
-    Watch,
-)
 from glottis.train.optim import Optimiser
 from glottis.train.parts import matches, named, rate_factors, require_patterns
 from glottis.train.phases import ResolvedPhase
@@ -41,28 +38,27 @@ from glottis.train.schedule import Schedule
 from glottis.train.state import Phase
 from glottis.train.step import Pieces
 from glottis.train.task import Task
-from glottis.train.watchers import (
-    EmbeddingWatcher,
-    GradientWatcher,
-    ResourceWatcher,
-    ScaleWatcher,
-    SelectionWatcher,
-    ShareWatcher,
-)
+from glottis.train.teacher import Teacher
+from glottis.train.terms import Reconstruction, Term
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A phase, ready to be entered.  head: its loss, often the very one of the phase before."""
+    """A phase, ready to be entered.
+
+    head: its loss, often the very one of the phase before.  margin: of that loss, without a ramp.
+    """
 
     resolved: ResolvedPhase
     phase: Phase
     loader: Loader
     augmenter: Augmenter | None
     head: Any
+    margin: float | None
     schedule: Schedule
+    teacher: Teacher | None
 
     @property
     def recipe(self) -> Recipe:
@@ -72,7 +68,7 @@ class Prepared:
 class Stages:
     """The phases of a run, one after the other.
 
-    labels: (N,) class of each training row.  terms: makes what a phase adds to its loss.
+    labels: (N,) class of each training row.  out: run folder, where teachers keep their outputs.
     """
 
     def __init__(
@@ -82,10 +78,12 @@ class Stages:
         corpus: Corpus,
         labels: np.ndarray,
         device: torch.device,
-        terms: Callable[[Recipe, Task], list[Any]],
+        out: Path,
     ) -> None:
         self.task, self.corpus, self.labels, self.device = task, corpus, labels, device
-        self.terms = terms
+        self.out = out
+        self._imitations: dict[Any, Term] = {}  # a teacher hears the clips once in a run
+        self._last: dict[str, tuple[float, str]] = {}  # rate that each name learned at, and where
         self.copies = task.augmenter.label_copies if task.augmenter else 1
         self._fresh = {f"head.{name}" for name, _ in task.head.named_parameters()} | task.fresh
         self.prepared: list[Prepared] = []
@@ -135,29 +133,38 @@ class Stages:
                     fix="stay between 0 and 1",
                 )
         schedule = Schedule(recipe.schedule, phase.steps, phase.steps_per_epoch)
-        prepared = Prepared(resolved, phase, loader, augmenter, head, schedule)
-        self._check_parts(prepared, before)
+        same = before is not None and head is before.head  # a ramp has not begun yet
+        margin = before.margin if same and before else getattr(head, "margin", None)
+        teacher = None
+        if recipe.distillation is not None:
+            fits = (self.task.embedder, head, list(self.task.label_map), augmenter)
+            teacher = Teacher(recipe.distillation, *fits)
+        prepared = Prepared(resolved, phase, loader, augmenter, head, margin, schedule, teacher)
+        self._check_parts(prepared)
         self._check_fresh(prepared, before)
         return prepared
 
-    def _check_parts(self, prepared: Prepared, before: Prepared | None) -> None:
+    def _check_parts(self, prepared: Prepared) -> None:
         rates, config = self.rates(prepared), prepared.resolved.config
         if not rates:
             raise ConfigError(f"nothing is trainable in phase '{config.name}'", rule="O1")
+        if prepared.recipe.guard is not None and prepared.recipe.guard.action == "freeze":
+            names = [name for name, _ in named(self.task.embedder, prepared.head)]
+            require_patterns(
+                self._earlier_parts(prepared.phase.number), names, "guard.action=freeze"
+            )
         declared = config.raises_rate
-        if before is None or declared:
-            return
-        earlier = self.rates(before)
-        for name, (_, highest, _) in rates.items():
-            last = earlier[name][2] if name in earlier else highest
-            if highest > last * (1 + 1e-6):
+        for name, (_, highest, ends) in rates.items():
+            last, where = self._last.get(name, (highest, ""))
+            if highest > last * (1 + 1e-6) and not declared:
                 raise ConfigError(
                     f"phase '{config.name}' raises the learning rate of {name} to {highest:.2e}; "
-                    f"'{before.resolved.config.name}' ends at {last:.2e}",
+                    f"'{where}' ends at {last:.2e}",
                     why="a rate that jumps up has destroyed what the phase before had learned",
                     fix="lower optim.rate or optim.part_rates; if it is meant, raises_rate: true",
                     rule="O16",
                 )
+            self._last[name] = ends, config.name
 
     def _check_fresh(self, prepared: Prepared, before: Prepared | None) -> None:
         """What is random must learn: frozen, it would be noise between the trained parts."""
@@ -277,13 +284,17 @@ class Stages:
             log.info("phase '%s': new in the loss: %s", prepared.phase.name, ", ".join(new))
         task.free(self.parts(prepared))
         task.augmenter, task.seed = prepared.augmenter, prepared.resolved.seed
-        task.terms = self.terms(recipe, task)
-        task.embedder.dims = tuple(getattr(task.head, "dims", task.embedder.dims))
+        task.terms = self._terms(prepared)
+        task.embedder.dims = tuple(getattr(task.head, "dims", (task.embedder.embedding_size,)))
+        if prepared.margin is not None and hasattr(task.head, "set_margin"):
+            task.head.set_margin(prepared.margin)  # a ramp of the phase before may have ended else
         task.distribute()
         optim = Optimiser(recipe.optim, task.embedder, task.head, prepared.schedule, self.device)
         precision = Precision(recipe.train.precision, self.device)
         if before is not None:
             optim.adopt(before.optim)
+            if not prepared.resolved.config.raises_rate:
+                optim.lowered = before.optim.lowered
             if before.precision.name == precision.name:
                 precision = before.precision
         trainer = Trainer(
@@ -294,19 +305,36 @@ class Stages:
             optim=optim,
             precision=precision,
             phase=prepared.phase,
-            guards=make_guards(prepared),
+            guards=make_guards(recipe, prepared.phase),
             phases=len(self),
             recipe=recipe,
+            # a grouped loss chooses among the speakers of a batch
+            num_classes=recipe.batch.speakers or len(task.label_map),
             pieces=Pieces(prepared.phase.accumulation),
         )
-        self._brief(trainer, prepared)
         return trainer
+
+    def _terms(self, prepared: Prepared) -> list[Term]:
+        """What a phase adds to its loss."""
+        recipe, teacher = prepared.recipe, prepared.teacher
+        terms: list[Term] = []
+        if recipe.reconstruction is not None:
+            terms.append(Reconstruction(recipe.reconstruction))
+        if teacher is not None:
+            if teacher.config not in self._imitations:
+                made = teacher.imitation(self.corpus, self.out, self.device)
+                self._imitations[teacher.config] = made
+            terms.append(self._imitations[teacher.config])
+        return terms
+
+    def _earlier_parts(self, number: int) -> tuple[str, ...]:
+        """Of the last phase before with something frozen, else the loss alone."""
+        earlier = [self.parts(one) for one in self.prepared[:number]]
+        return next((parts for parts in reversed(earlier) if parts != ("*",)), ("head.*",))
 
     def refreeze(self, number: int, trainer: Trainer) -> None:
         """Train only what the last phase with something frozen trained (else the loss alone)."""
-        earlier = [self.parts(one) for one in self.prepared[:number]]
-        parts = next((parts for parts in reversed(earlier) if parts != ("*",)), ("head.*",))
-        self.task.free(parts)
+        self.task.free(self._earlier_parts(number))
         self.task.distribute()
         prepared, before = self.prepared[number], trainer.optim
         trainer.optim = Optimiser(
@@ -318,61 +346,4 @@ class Stages:
         )
         trainer.optim.applied.copy_(before.applied)
         trainer.optim.lowered = before.lowered
-        self._brief(trainer, prepared)
-
-    def _brief(self, trainer: Trainer, prepared: Prepared) -> None:
-        recipe, task = prepared.recipe, self.task
-        # a grouped loss chooses among the speakers of a batch
-        num_classes = recipe.batch.speakers or len(task.label_map)
-        size = checkpoint_bytes(task, twice=isinstance(trainer.average, MovingAverage))
-        watch = Watch(trainer.run.folder, task, num_classes, size)
-        for guard in trainer.guards:
-            guard.before_run(watch)
-
-
-def make_phase(resolved: ResolvedPhase, steps_per_epoch: int) -> Phase:
-    """Lengths and intervals, in steps."""
-    recipe, config = resolved.recipe, resolved.config
-    train = recipe.train
-    epochs, fixed = train.epochs, train.steps
-    return Phase(
-        steps=fixed if fixed is not None else (epochs or 0) * steps_per_epoch,
-        steps_per_epoch=steps_per_epoch,
-        accumulation=train.accumulation,
-        clip_norm=train.clip_norm,
-        log_every=recipe.log.every_steps,
-        evaluate_every=recipe.evaluate.in_steps(steps_per_epoch, default_epochs=1),
-        save_every=recipe.checkpoint.in_steps(steps_per_epoch, default_epochs=5),
-        seed=recipe.seed,
-        non_blocking=recipe.data.non_blocking,
-        patience=recipe.evaluate.patience,
-        name=config.name,
-        number=resolved.number,
-        until_plateau=config.until_plateau,
-        margin=config.margin,
-        strength=config.strength,
-    )
-
-
-def make_guards(prepared: Prepared) -> list[Guard]:
-    """The guards of a phase."""
-    guards: list[Guard] = [
-        FiniteGuard(prepared.recipe.train.skipped_budget, prepared.recipe.nonfinite),
-        ChanceGuard(prepared.phase.steps_per_epoch),
-        FrozenGuard(),
-        DiskGuard(),
-        GradientWatcher(prepared.phase.steps_per_epoch),
-        ScaleWatcher(),
-        EmbeddingWatcher(),
-        ShareWatcher(),
-        SelectionWatcher(),
-        ResourceWatcher(prepared.phase.steps_per_epoch),
-    ]
-    stage = prepared.recipe.guard
-    return guards if stage is None else [*guards, StageGuard(stage)]
-
-
-def checkpoint_bytes(task: Task, *, twice: bool) -> int:
-    """About what one checkpoint takes: weights (with a moving average twice) and two moments."""
-    copies = 4 if twice else 3
-    return copies * sum(p.numel() * p.element_size() for p in task.parameters()) + 2**20
+        trainer.brief()

@@ -57,13 +57,12 @@ def step(
     before = [b.clone() for b in buffers]
     while True:
         try:
-            return _attempt(
-                task, batch, optim, precision, buffers, before, pieces, clip_norm, measure
-            )
+            sums = _gradients(task, batch, optim, precision, pieces, measure)
+            break
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
         # outside the handler: the traceback held the activations
         optim.zero_grad()
         for buffer, old in zip(buffers, before, strict=True):
@@ -71,7 +70,8 @@ def step(
         torch.manual_seed(torch.initial_seed())  # the failed attempt has drawn from it
         if precision.device.type == "cuda":
             torch.cuda.empty_cache()
-        _split_more(pieces, batch, reason)
+        _split_more(pieces, batch, task, reason)
+    return _update(*sums, task, optim, precision, buffers, before, clip_norm)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -81,40 +81,54 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
-def _split_more(pieces: Pieces, batch: Batch, reason: str) -> None:
-    units = len(batch) // max(1, batch.group)
-    used = min(pieces.count, units)
-    if used == units or distributed.world() > 1:
-        several = distributed.world() > 1
+def first_line(error: BaseException) -> str:
+    """Of its message, or what kind of error it is."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def _split_more(pieces: Pieces, batch: Batch, task: Task, reason: str) -> None:
+    used = min(pieces.count, len(batch))
+    smaller = "shorten data.crop_seconds, set runtime.activation_checkpointing=true"
+    why, fix = "", ""
+    if distributed.world() > 1:
+        why = "the other processes wait for this one in the middle of a step"
+        fix = "raise train.accumulation, or lower batch.size"
+    elif batch.group:
+        why = "this loss compares the speakers of a batch: in pieces it would be another loss"
+        fix = f"lower batch.speakers, {smaller}"
+    elif any(term.compares for term in task.terms):
+        why = "distillation.kind=relational compares the clips of a batch: in pieces it would be "
+        why += "another loss"
+        fix = f"lower batch.size, {smaller}"
+    elif used == len(batch):
+        why = "a smaller piece of a batch does not exist"
+        fix = f"{smaller} or train.precision=bf16, or take a smaller model"
+    if why:
         raise TrainingStopped(
             f"there is not enough memory for {len(batch) // used} clips at once ({reason})",
-            why="the other processes wait for this one in the middle of a step"
-            if several
-            else "a smaller piece of a batch does not exist",
-            fix="raise train.accumulation, or lower batch.size"
-            if several
-            else "shorten data.crop_seconds, set runtime.activation_checkpointing=true or "
-            "train.precision=bf16, or take a smaller model",
+            why=why,
+            fix=fix,
         )
-    pieces.count = min(2 * used, units)
+    pieces.count = min(2 * used, len(batch))
     log.warning(
         "not enough memory for a batch of %d in %d piece(s): from now on in %d; the gradient is "
-        "that of the whole batch, batch norm sees a piece (%s)",
+        "that of the whole batch; batch norm and mixup see a piece (%s)",
         *(len(batch), used, pieces.count, reason),
     )
 
 
-def _attempt(
+def _gradients(
     task: Task,
     batch: Batch,
     optim: Optimiser,
     precision: Precision,
-    buffers: list[Tensor],
-    before: list[Tensor],
     pieces: Pieces,
-    clip_norm: float,
     measure: bool,
-) -> Stats:
+) -> tuple[Tensor, Stats, Stats]:
+    """Forward and backward: the loss of the whole batch, statistics, and shares of the gradient.
+
+    It may be made again: nothing but gradients and buffers is written.
+    """
     optim.zero_grad()
     total, stats, squares = torch.zeros((), device=precision.device), Stats(), Stats()
     whole = distributed.mean(task.mass(batch.labels))
@@ -133,11 +147,26 @@ def _attempt(
         add(stats, {"loss": result.loss.detach(), **result.stats}, share)
         add(stats, result.extra_stats, counts[1])
         add(squares, result.squares, 1.0)  # of the rows of the batch, piece by piece
+    return total, stats, squares
+
+
+def _update(
+    total: Tensor,
+    stats: Stats,
+    squares: Stats,
+    task: Task,
+    optim: Optimiser,
+    precision: Precision,
+    buffers: list[Tensor],
+    before: list[Tensor],
+    clip_norm: float,
+) -> Stats:
+    """Check, clip, update.  It is made once: a part of the weights may have moved already."""
     norm = gradient_norm(optim.parameters) / precision.scale  # before clipping
     if task.terms:
         stats |= {"loss_total": total, **shares(squares)}
     own = torch.isfinite(norm) & torch.isfinite(total) & all_finite(buffers, norm)
-    finite = distributed.all_true(own)
+    finite, sane = distributed.all_true(torch.stack([own, torch.isfinite(total)])).unbind()
     scale_gradients(optim.parameters, clip_factor(norm, clip_norm) / precision.scale)
     optim.step(finite)  # masked: a bad step changes nothing
     for buffer, old in zip(buffers, before, strict=True):
@@ -146,7 +175,7 @@ def _attempt(
     clipped = norm > clip_norm if clip_norm > 0 else torch.zeros_like(finite)
     stats |= {"grad_norm": norm, "clipped": clipped.float(), "skipped": (~finite).float()}
     if precision.scaled:  # too large a scale, and nothing else: it halves
-        stats["overflow"] = (~finite & torch.isfinite(total) & (precision.scale > 1)).float()
+        stats["overflow"] = (~finite & sane & (precision.scale > 1)).float()
     return stats
 
 

@@ -104,6 +104,7 @@ class Task(nn.Module):
         # what the model and the loss keep fixed themselves stays so in every phase
         parts = named(embedder, typing.cast(nn.Module, head))
         self._free = {name for name, p in parts if p.requires_grad}
+        self._patterns: Sequence[str] = ("*",)
         self._replica: list[DistributedDataParallel] = []  # a list hides it from the module tree
 
     def may_learn(self, head: Any) -> set[str]:
@@ -117,6 +118,7 @@ class Task(nn.Module):
         """Train the parts that the patterns name and freeze the others; the names that learn."""
         names = [name for name, _ in named(self.embedder, self.head)]
         require_patterns(patterns, names, "parts")
+        self._patterns = patterns
         for name, parameter in named(self.embedder, self.head):
             parameter.requires_grad_(name in self._free and matches(name, patterns))
             if not parameter.requires_grad:
@@ -135,20 +137,27 @@ class Task(nn.Module):
         return [name for name in state if name not in kept]
 
     def frozen(self) -> dict[str, Tensor]:
-        """Parameters that do not learn, and buffers of modules that hold only such ones."""
+        """Parameters that do not learn, and buffers of frozen modules."""
         found: dict[str, Tensor] = {n: p for n, p in self.named_parameters() if not p.requires_grad}
         for prefix, module in self.named_modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
+            if self._is_frozen(prefix, module):
                 found |= {f"{prefix}.{n}": b for n, b in module.named_buffers(recurse=False)}
         return found
+
+    def _is_frozen(self, prefix: str, module: nn.Module) -> bool:
+        """Whether it holds parameters and none learns; or only buffers, and no part names them."""
+        parameters = list(module.parameters())
+        if parameters:
+            return not any(p.requires_grad for p in parameters)
+        public = prefix.removeprefix("embedder.")
+        buffers = [f"{public}.{name}" for name, _ in module.named_buffers(recurse=False)]
+        return bool(buffers) and not any(matches(name, self._patterns) for name in buffers)
 
     def train(self, mode: bool = True) -> Task:
         """As usual, but frozen parts stay in eval()."""
         super().train(mode)
-        for module in self.modules():
-            parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
+        for prefix, module in self.named_modules():
+            if self._is_frozen(prefix, module):
                 module.eval()
         return self
 

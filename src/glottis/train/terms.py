@@ -58,10 +58,15 @@ class DistillationConfig(Config):
 
 
 class Term(Protocol):
-    """One addition to the loss.  name: in the log.  weight: factor of its mean."""
+    """One addition to the loss.
+
+    name: in the log.  weight: factor of its mean.  compares: whether it compares the clips of a
+    batch with each other.
+    """
 
     name: str
     weight: float
+    compares: bool
 
     def __call__(self, output: Any, part: Part, scores: Scores | None) -> Tensor:
         """(B,) values of a network's output; scores: class scores of embeddings by the head."""
@@ -72,6 +77,7 @@ class Reconstruction:
     """Squared error of a `Reconstructed`, averaged over features and frames."""
 
     name = "reconstruction"
+    compares = False
 
     def __init__(self, config: ReconstructionConfig) -> None:
         self.weight = config.weight
@@ -93,6 +99,7 @@ class Imitation:
 
     def __init__(self, config: DistillationConfig, targets: Targets) -> None:
         self.kind, self.weight = config.kind, config.weight
+        self.compares = config.kind == "relational"
         self.temperature = config.temperature or 2.0
         self.targets = targets
 

@@ -34,7 +34,7 @@ class Window:
     def restart(self) -> None:
         """Begin anew."""
         self._sums: dict[str, Tensor] = {}
-        self._first_bad = torch.full((), -1.0, device=self.device)
+        self._first_bad = torch.full((), math.inf, device=self.device)
         self._once: dict[str, Tensor] = {}
         self._steps = self._clips = self._hits = self._misses = 0
         self._began, self._waited = time.monotonic(), 0.0
@@ -53,8 +53,7 @@ class Window:
             kept = value if name in COUNTED else torch.where(applied > 0, value, 0.0)
             self._sums[name] = self._sums.get(name, torch.zeros((), device=self.device)) + kept
         bad = stats["skipped"] - stats.get("overflow", 0)
-        new = (bad > 0) & (self._first_bad < 0)
-        self._first_bad = torch.where(new, float(step), self._first_bad)
+        self._first_bad = torch.where(bad > 0, self._first_bad.clamp(max=step), self._first_bad)
         self.history.append((step, stats))
         self._steps += 1
         self._clips += len(batch)
@@ -63,20 +62,22 @@ class Window:
 
     def read(self) -> dict[str, float]:
         """Means over the applied steps (none without one), and the speed; the only wait."""
-        both = {**self._sums, **self._once, "first_bad": self._first_bad}
-        numbers = distributed.mean(torch.stack([v.float() for v in both.values()])).tolist()
+        both = {**self._sums, **self._once}
+        means = distributed.mean(torch.stack([v.float() for v in both.values()]))
+        first = distributed.least(self._first_bad)
+        *numbers, first_bad = torch.cat([means, first[None]]).tolist()
         found: Mapping[str, float] = dict(zip(both, numbers, strict=True))
         sums = {name: found[name] for name in self._sums}
-        skipped, first_bad = sums.get("skipped", 0.0), found["first_bad"]
+        skipped = sums.get("skipped", 0.0)
         applied = self._steps - skipped
-        means = [name for name in sums if name not in COUNTED and applied > 0]
-        values = {name: sums[name] / applied for name in means}
+        averaged = [name for name in sums if name not in COUNTED and applied > 0]
+        values = {name: sums[name] / applied for name in averaged}
         values |= {n: found[n] for n in self._once if math.isfinite(found[n])}  # not of a bad step
         seconds = max(1e-9, time.monotonic() - self._began)
         values["skipped_steps"] = skipped
         if "overflow" in sums:
             values["overflow_steps"] = sums["overflow"]
-        if first_bad >= 0:
+        if math.isfinite(first_bad):
             values["first_skipped"] = first_bad
         if self.history and self.history[0][0] == 1 and not self._told_first:
             self._told_first = True
