@@ -19,7 +19,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from glottis.models import load_model
+from glottis.models import create_model, load_model
 from glottis.models.parts.learned_sinc import LearnedSinc
 from helpers import golden
 from helpers.cli import files_below, glottis, succeeds
@@ -205,6 +205,17 @@ def test_a_released_redimnet_says_what_it_is(shared, tmp_path) -> None:
     succeeds("import-weights", "redimnet", tmp_path / "b2-vox2-ft_lm.pt", tmp_path / "ours")
     vectors = (REDIM, "b2_official.eval.emb")
     assert error_of(tmp_path / "ours", shared, vectors) < golden.OUTPUT
+
+
+def test_an_import_may_say_which_sizes_were_trained(shared, tmp_path) -> None:
+    source = shared / "golden" / "AASIST-L_weights.safetensors"
+    size = create_model("aasist_l").embedding_size
+    succeeds("import-weights", "aasist_l", source, tmp_path / "a", "--dims", f"8,{size}")
+    assert load_model(tmp_path / "a").dims == (8, size)
+    for text, says in (("8,16", f"end with {size}"), ("x", "no list of sizes")):
+        outcome = glottis("import-weights", "aasist_l", source, tmp_path / "b", "--dims", text)
+        assert outcome.code == 2
+        assert says in outcome.err
 
 
 # ------------------------------------------------------------ wrong files

@@ -37,7 +37,7 @@ CONTRACT = {
     "inspect": "CHECKPOINT --json",
     "replay": "BUNDLE --json",
     "profile": "RECIPE KEY=VALUE --active --json --out --wait --warmup",
-    "import-weights": "ARCH FILE DST KEY=VALUE --format --json",
+    "import-weights": "ARCH FILE DST KEY=VALUE --dims --format --json",
 }
 
 

@@ -138,6 +138,7 @@ def test_a_voice_is_found_among_voice_prints(bench: Any, run: Path, tmp_path: Pa
     (short,) = succeeds(*words, "--shortlist", 6, "--json").json
     assert short == exact
     every = succeeds(*words, "--dim", "all", "--json").json
+    assert succeeds(*words, "--dim", "all", "--shortlist", 6, "--json").json == every
     assert [one["dim"] for one in every] == [4, 8, 16]
     assert len({one["threshold"] for one in every}) == 3
     said = succeeds(*words).out
@@ -146,6 +147,7 @@ def test_a_voice_is_found_among_voice_prints(bench: Any, run: Path, tmp_path: Pa
     for more, told in (
         (("--dim", "4", "--shortlist", "3"), "the smallest size"),
         (("--dim", "5"), "dim=5 was not trained"),
+        (("--shortlist", "1"), "--shortlist 1 is shorter than --top 2"),
     ):
         outcome = glottis(*words, *more)
         assert (outcome.code, outcome.out) == (2, "")

@@ -62,9 +62,9 @@ def test_every_class_has_its_turn_at_every_size_of_a_matryoshka_loss() -> None:
     for _ in range(2):
         loss.zero_grad()
         loss(x, labels).loss.backward()
-        seen |= (loss.heads[0].centres.grad != 0).any(dim=1)
+        seen |= (loss.heads[str(D)].centres.grad != 0).any(dim=1)
     assert seen.all()
-    assert int(loss.heads[0].turn) == 2
+    assert int(loss.heads[str(D)].turn) == 2
 
 
 def test_the_turn_is_part_of_the_state() -> None:
@@ -140,7 +140,7 @@ def test_matryoshka_per_size_has_class_vectors_of_every_size() -> None:
     loss = build("matryoshka", dims=[8, 24], shared=False, loss=inner)
     assert [tuple(p.shape) for p in loss.parameters()] == [(K, 8), (K, 24)]
     x, labels = items()
-    expected = (loss.heads[0](x[:, :8], labels).loss + loss.heads[1](x, labels).loss) / 2
+    expected = (loss.heads["8"](x[:, :8], labels).loss + loss.heads["24"](x, labels).loss) / 2
     torch.testing.assert_close(loss(x, labels).loss, expected)
 
 

@@ -204,7 +204,7 @@ def test_matryoshka(shared: Path, easy: bool, weights: str, normalise: int) -> N
     inner = {"name": "aam_softmax", "margin": 0.2, "scale": 30.0, "easy_margin": easy}
     config = LOSSES.config("matryoshka", dims=[64, 128, 192, 256], weights=given, loss=inner)
     loss = build_loss(config, embedding_size=256, num_classes=100)
-    centres = loss.heads[0].centres
+    centres = loss.heads[str(loss.dims[-1])].centres
     centres.data.copy_(vectors["weight"])
     x = vectors["emb"].clone().requires_grad_()
     value = loss(x, vectors["labels"]).loss

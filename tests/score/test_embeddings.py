@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,39 @@ def test_a_newer_file_and_a_strange_one_are_refused(tmp_path: Path) -> None:
         Embeddings.load(path)
     with pytest.raises(DataError, match="cannot read embeddings"):
         Embeddings.load(tmp_path / "none.parquet")
+
+
+def rewritten(path: Path, names: pa.Array, values: pa.Array, **about: object) -> Path:
+    """A file as another program could have written it."""
+    notes = json.dumps({"format": 1, "glottis": "1", "about": about}).encode()
+    table = pa.table({"utterance": names, "embedding": values})
+    pq.write_table(table.replace_schema_metadata({b"glottis.embeddings": notes}), path)
+    return path
+
+
+def test_a_file_that_does_not_hold_together_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "e.parquet"
+    names = pa.array(["a", "b"])
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(8, np.float32)), 4)
+    nan = pa.FixedSizeListArray.from_arrays(pa.array(np.full(8, np.nan, np.float32)), 4)
+    ragged = pa.array([[1.0], [1.0, 2.0]])
+    cases: list[tuple[pa.Array, pa.Array, dict[str, object], str]] = [
+        (names, ragged, {}, "no rows of one length"),
+        (pa.array([1, 2]), rows, {}, "not all named"),
+        (pa.array(["a", None]), rows, {}, "not all named"),
+        (pa.array(["a", "a"]), rows, {}, "utterances occur twice"),
+        (names, nan, {}, "are not finite"),
+        (names, rows, {"dims": [2, 8]}, r"sizes \[2, 8\] of embeddings with 4"),
+        (names, rows, {"dims": [2, 3]}, r"sizes \[2, 3\] of embeddings with 4"),
+    ]
+    for given, values, about, says in cases:
+        with pytest.raises(DataError, match=rf"e\.parquet: [\s\S]*{says}"):
+            Embeddings.load(rewritten(path, given, values, **about))
+    table = pq.read_table(path)
+    for notes in (b"no JSON", b"{}"):
+        pq.write_table(table.replace_schema_metadata({b"glottis.embeddings": notes}), path)
+        with pytest.raises(DataError, match="what it says about itself"):
+            Embeddings.load(path)
 
 
 def test_an_utterance_may_occur_once() -> None:

@@ -56,6 +56,15 @@ def test_fewer_voices_than_matches_and_no_queries() -> None:
     assert gallery.search(np.empty((0, 32), np.float32), top=2)[0].shape == (0, 2)
 
 
+def test_only_a_shortlist_needs_the_first_values() -> None:
+    flat = voices(9)
+    flat.matrix[4, :8] = 0
+    gallery, queries = Gallery(flat), np.ones((1, 32), np.float32)
+    assert gallery.search(queries, top=2)[0].shape == (1, 2)
+    with pytest.raises(ResultError, match="all zeros: v4"):
+        gallery.search(queries, top=2, shortlist=5)
+
+
 def test_what_cannot_be_searched_is_refused() -> None:
     queries = np.ones((1, 32), np.float32)
     with pytest.raises(ConfigError, match="have one size, 32"):

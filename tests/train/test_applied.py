@@ -134,7 +134,7 @@ def test_the_options_of_a_recipe_reach_its_head(
     sizes = {"name": "matryoshka", "dims": [8, 16]}
     sizes["loss"] = {"name": "aam_softmax", option: value}
     nested = trainer(tones, tmp_path / "sizes", loss=sizes)
-    found = {getattr(head, option) for head in nested.task.head.heads}
+    found = {getattr(head, option) for head in nested.task.head.heads.values()}
     assert found == {value}
 
 

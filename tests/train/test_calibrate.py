@@ -11,7 +11,7 @@ import pytest
 
 from glottis.data import DevelopmentProtocol, DevelopmentTrials
 from glottis.errors import ConfigError, ResultError
-from glottis.models import read_card
+from glottis.models import load_model, read_card
 from glottis.rng import generator
 from glottis.score import calibration_of, cllr, eer, fit_calibration
 from glottis.train import train_recipe
@@ -104,6 +104,21 @@ def test_a_calibrated_countermeasure_shows_a_column_and_a_backward_one_is_not_ca
     expected = found.scale * answer["score"] + found.offset
     assert answer["log_likelihood_ratio"] == pytest.approx(expected)
     assert "log-likelihood ratio" in succeeds("detect", tmp_path / "run", clip).out.splitlines()[0]
+
+
+def test_one_file_is_heard_as_in_the_list(tones: Path, tmp_path: Path) -> None:
+    """Threshold and calibration are of scores through the window of the recipe."""
+    tree = spoof_tree(tones, train__steps=1, evaluate__every_steps=1)
+    tree["evaluate"]["window"] = {"seconds": 0.3}
+    train_recipe(recipe(tree), tmp_path / "run")
+    clip, protocol, scores = tones / "s06_0_spoof.wav", tones / "cm.dev.txt", tmp_path / "scores"
+    succeeds("evaluate", tmp_path / "run", "--protocol", protocol, "--scores", scores)
+    (listed,) = (line for line in scores.read_text().splitlines() if "s06_0_spoof" in line)
+    found = load_model(tmp_path / "run" / "checkpoints" / "best").detect(clip)
+    assert found.segment_seconds == 0.3
+    assert float(listed.split()[-1]) == pytest.approx(found.segment_scores[0], abs=1e-4)
+    (answer,) = succeeds("detect", tmp_path / "run", clip, "--json").json
+    assert answer["score"] == pytest.approx(found.score, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,57 @@ def test_two_processes_with_a_teacher_equal_one(tmp_path: Path) -> None:
         assert lines[0] == pytest.approx(lines[1], rel=1e-3)
 
 
+SPOILED = """
+import os, sys
+import torch
+from glottis.train import train_recipe
+from glottis.train.recipe import load_recipe
+from glottis.train.task import Task
+from pathlib import Path
+
+mine = os.environ["RANK"] == "0"
+inputs, head = Task.inputs, Task._head_loss
+
+def spoiled_inputs(self, part):
+    found, bad = inputs(self, part), float("nan")
+    if not (mine and self.training):
+        return found
+    return found._replace(wave=found.wave * bad, features=found.features * bad)
+
+def spoiled_loss(self, *given):
+    found = head(self, *given)
+    return found._replace(loss=found.loss * float("nan")) if mine and self.training else found
+
+if sys.argv[3] == "waves":
+    Task.inputs = spoiled_inputs
+else:
+    Task._head_loss = spoiled_loss
+try:
+    train_recipe(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]))
+except Exception as error:
+    print(error, flush=True)
+os._exit(0)  # the other has nothing to wait for
+"""
+
+
+@pytest.mark.parametrize(("where", "says"), [("waves", "waves"), ("loss", "loss of 'AamSoftmax'")])
+def test_what_goes_wrong_in_one_process_is_named_in_both(
+    where: str, says: str, tones: Path, tmp_path: Path
+) -> None:
+    """Both look for it together: inside the network each waits for the other."""
+    script, path = tmp_path / "spoiled.py", tmp_path / "recipe.yaml"
+    script.write_text(SPOILED)
+    changes = {"train__skipped_budget": 0, "log__every_steps": 1, "evaluate": {}}
+    path.write_text(to_yaml(recipe(speaker_tree(tones, train__steps=2, **changes))))
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *(str(script), str(path), str(tmp_path / "run"), where),
+    ]
+    one_thread = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=one_thread, timeout=300)
+    assert done.stdout.count(f"first not finite: {says}") == 2, done.stdout + done.stderr[-3000:]
+
+
 def test_one_process_reports_and_hears_of_every_broken_file(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "tones")
     broken = [f"s{speaker:02d}_{clip}_bonafide" for speaker in range(6) for clip in (0, 2)]

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from glottis.errors import TrainingStopped
+from glottis.train import train_recipe
 from glottis.train.signals import Signals
 from glottis.train.state import State
 from glottis.train.step import out_of_memory
+from helpers.tones import recipe, speaker_tree
 from helpers.training import one_step, trainer
 
 
@@ -76,6 +78,53 @@ def test_one_clip_that_does_not_fit_stops_the_run(tones: Path, tmp_path: Path) -
     Allocator(made.task.embedder.network, 0, ERRORS[0])
     with pytest.raises(TrainingStopped, match="not enough memory for 1 clips at once"):
         made.train(State())
+
+
+GROUPED = {"batch": {"speakers": 4, "utterances": 2}, "loss": {"name": "angular_prototypical"}}
+
+
+def test_a_loss_that_compares_clips_is_not_computed_in_pieces(tones: Path, tmp_path: Path) -> None:
+    """Two speakers at a time are another task; one at a time is none."""
+    made = trainer(tones, tmp_path / "grouped", **GROUPED)
+    Allocator(made.task.embedder.network, 4, ERRORS[0])
+    with pytest.raises(TrainingStopped, match=r"compares the speakers[\s\S]*lower batch.speakers"):
+        one_step(made)
+    assert made.pieces.count == 1
+    train_recipe(recipe(speaker_tree(tones, train__steps=1, evaluate={})), tmp_path / "teacher")
+    teacher = {"teacher": str(tmp_path / "teacher"), "kind": "relational"}
+    made = trainer(tones, tmp_path / "taught", distillation=teacher)
+    Allocator(made.task.embedder.network, 4, ERRORS[0])
+    with pytest.raises(TrainingStopped, match="relational compares the clips of a batch"):
+        one_step(made)
+
+
+def test_an_update_is_made_once_and_its_memory_is_there_before(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trainer(tones, tmp_path)
+    moments = [set(made.optim.inner.state[p]) for p in made.optim.parameters]
+    assert moments == [{"step", "exp_avg", "exp_avg_sq"}] * len(moments)
+    calls = []
+
+    def update() -> None:
+        calls.append(1)
+        raise ERRORS[0]
+
+    monkeypatch.setattr(made.optim.inner, "step", update)
+    with pytest.raises(torch.OutOfMemoryError):
+        one_step(made)
+    assert len(calls) == 1
+
+
+def test_memory_that_lacks_elsewhere_ends_the_run_calmly(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise ERRORS[0]
+
+    monkeypatch.setattr("glottis.train.engine.Trainer._evaluate", full)
+    with pytest.raises(TrainingStopped, match=r"not enough memory[\s\S]*evaluate.batch_seconds"):
+        train_recipe(recipe(speaker_tree(tones, train__steps=1)), tmp_path / "run")
 
 
 def test_a_resumed_run_remembers_what_fits(tones: Path, tmp_path: Path) -> None:

@@ -259,4 +259,4 @@ def test_the_plan_of_report_002_is_that_of_its_model(tones: Path, tmp_path: Path
     assert "5,016,304 of 5,016,305" in second
     assert "network 1.00e-05 to 0.00e+00, network 1.00e-04 to 0.00e+00" in second
     learns = [name for name, p in made.trainer.task.named_parameters() if p.requires_grad]
-    assert "head.heads.0.centres" in learns  # which no optimiser of the report had
+    assert "head.heads.256.centres" in learns  # which no optimiser of the report had

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from glottis.models import read_card
 from glottis.report.history import read_metrics
 from glottis.rng import generator
 from glottis.score import evaluate_speaker
@@ -93,6 +94,28 @@ def test_two_evaluations_that_are_worse_beyond_doubt_bring_the_best_weights_back
         [1e-4, 1e-3]
     )  # the network at a tenth, the loss as before
     assert state.step == 10
+
+
+@pytest.mark.parametrize(
+    ("later", "stays"),
+    [
+        ({"parts": ["network.embedding", "head"]}, False),  # frozen now, trained before
+        ({"loss": {"name": "sub_centre_aam"}}, True),  # class weights of another shape
+    ],
+)
+def test_the_best_weights_may_be_of_a_phase_that_trained_other_things(
+    later: dict[str, Any], stays: bool, voices: Path, tmp_path: Path
+) -> None:
+    phases = [{"name": "all", "train": {"steps": 2}}, {"name": "b", "train": {"steps": 4}} | later]
+    made = tree(voices, {"evaluations": 1}) | {"phases": phases}
+    _, state = run(assemble(recipe(made), tmp_path / "run"), [3.0, 6.0, 1.0, 6.0])
+    assert state.step == 6
+    (event,) = events(tmp_path / "run")
+    assert event["done"].startswith("back to the weights of step 2")
+    assert ("the loss, which is another one by now, stays" in event["done"]) == stays
+    folder = tmp_path / "run" / "checkpoints"
+    cards = [read_card(folder / f"step-{n:08d}")["extra"]["development"] for n in (2, 3)]
+    assert cards[0]["eer"] == cards[1]["eer"]  # the same weights
 
 
 def test_a_guard_may_freeze_again_or_stop(voices: Path, tmp_path: Path) -> None:

@@ -27,6 +27,12 @@ def import_weights(
     kind: str | None = typer.Option(
         None, "--format", metavar="NAME", help="Where the file comes from, if names do not tell."
     ),
+    dims: str | None = typer.Option(
+        None,
+        "--dims",
+        metavar="N,N",
+        help="Sizes of the embedding that the weights were trained for (Matryoshka).",
+    ),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Official weights into our format, every tensor accounted for.
@@ -35,6 +41,7 @@ def import_weights(
     """
     from glottis.configfile import apply_overrides
     from glottis.models import import_with_report, save_model
+    from glottis.models.sizes import trained_sizes
 
     require_folder(destination)
     tree = apply_overrides({}, options or [])
@@ -45,6 +52,8 @@ def import_weights(
             fix="KEY=VALUE are options of the network, and features.KEY=VALUE of its front end",
         )
     model, report = import_with_report(arch, file, format=kind, **tree)
+    if dims is not None:
+        model.dims = trained_sizes(dims, model.embedding_size)
     save_model(model, destination, {"imported_from": file.name})
     if as_json:
         about = {"model": str(destination), "parameters": model.num_parameters}

@@ -72,7 +72,9 @@ class Matryoshka(nn.Module):
         if heads[-1].task != "speaker":
             raise ConfigError("a Matryoshka loss is for embeddings; this is a spoofing loss")
         self.batch, self.input = heads[-1].batch, heads[-1].input
-        self.heads = nn.ModuleList(heads[-1:] if config.shared else heads)
+        own = (-1,) if config.shared else range(len(self.dims))
+        # by size: a phase that adds sizes keeps the class weights of the others
+        self.heads = nn.ModuleDict({str(self.dims[index]): heads[index] for index in own})
         # heads of the smaller sizes that borrow their tensors; a tuple hides them from the module
         self._shapes: tuple[Any, ...] = tuple(heads) if config.shared else ()
 
@@ -88,7 +90,7 @@ class Matryoshka(nn.Module):
 
     def _head(self, index: int, x: Tensor, labels: Tensor, weights: Tensor | None) -> LossOutput:
         if not self.shared:
-            result: LossOutput = self.heads[index](x, labels, weights)
+            result: LossOutput = self.heads[str(self.dims[index])](x, labels, weights)
             return result
         shape = self._shapes[index].train(self.training)
         borrowed: LossOutput = functional_call(shape, self._borrowed(shape), (x, labels, weights))
@@ -100,7 +102,7 @@ class Matryoshka(nn.Module):
         Buffers are copies but for the last size: a state that moves on with every call (the turn of
         a class sample) moves once per step and is the same for all sizes.
         """
-        whole = self.heads[0]
+        whole = self._whole
         own = {**dict(shape.named_parameters()), **dict(shape.named_buffers())}
         moving = {} if shape is self._shapes[-1] else dict(whole.named_buffers())
         full = {**dict(whole.named_parameters()), **dict(whole.named_buffers())}
@@ -111,13 +113,18 @@ class Matryoshka(nn.Module):
         }
 
     @property
+    def _whole(self) -> Any:
+        """The head of all values."""
+        return self.heads[str(self.dims[-1])]
+
+    @property
     def margin(self) -> float | None:
         """Of the loss of every size, if it has one."""
-        return getattr(self.heads[0], "margin", None)
+        return getattr(self._whole, "margin", None)
 
     def set_margin(self, margin: float) -> None:
         """Another margin from the next step on, for every size."""
-        for head in (*self.heads, *self._shapes):
+        for head in (*self.heads.values(), *self._shapes):
             if not hasattr(head, "set_margin"):
                 raise ConfigError("the loss of the sizes has no margin to change")
             head.set_margin(margin)
@@ -131,7 +138,7 @@ class Matryoshka(nn.Module):
         return self._mean("collapse_loss", num_classes)
 
     def _mean(self, value: str, num_classes: int) -> float | None:
-        heads = self._shapes if self.shared else tuple(self.heads)
+        heads = self._shapes if self.shared else tuple(self.heads.values())
         found = [getattr(head, value)(num_classes) for head in heads]
         if any(entry is None for entry in found):
             return None

@@ -21,6 +21,7 @@ from glottis.errors import ModelError
 from glottis.features import FEATURES
 from glottis.files import atomic_path, write_json
 from glottis.models._registry import MODELS
+from glottis.models.inference import Window
 from glottis.models.parts.adapters import merged
 from glottis.models.system import Model, SpeakerModel, SpoofModel, build_model
 from glottis.models.weights import load_weights, read_state
@@ -67,7 +68,10 @@ def save_model(
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> SpeakerModel | SpoofModel:
-    """The model that `save_model` wrote, in eval mode on ``device``."""
+    """The model that `save_model` wrote, in eval mode on ``device``.
+
+    It hears through the window that the training evaluated with, if the card says one.
+    """
     folder = Path(folder)
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
@@ -84,6 +88,9 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Speake
     model = build_model(config, features, seed=0, classifier=kind)  # weights are replaced below
     load_weights(model, _plain(state, card))
     model.dims = tuple(card.get("dims") or model.dims)
+    window = (card.get("extra") or {}).get("window")
+    if window is not None:  # its threshold and calibration are of what was heard through it
+        model.window = Window(**window)
     return model.to(device).eval()
 
 

@@ -28,10 +28,24 @@ def chosen_sizes(text: str | None, trained: Sequence[int]) -> tuple[int, ...]:
         return (trained[-1],)
     if text.strip() == "all":
         return tuple(trained)
-    try:
-        sizes = sorted({int(word) for word in text.split(",")})
-    except ValueError:
-        raise ConfigError(
-            f"--dim {text} is no list of sizes", fix="--dim 64, --dim 64,128 or --dim all"
-        ) from None
+    sizes = _listed(text, "--dim", "--dim 64, --dim 64,128 or --dim all")
     return tuple(require_trained(size, trained) for size in sizes)
+
+
+def trained_sizes(text: str, embedding_size: int) -> tuple[int, ...]:
+    """``"64,128,256"`` as the sizes that published weights were trained for, growing."""
+    sizes = _listed(text, "--dims", f"--dims 64,{embedding_size}")
+    if sizes[-1] != embedding_size or sizes[0] < 1:
+        raise ConfigError(
+            f"--dims {text} for embeddings of {embedding_size} values",
+            why="the sizes are first values of the embedding, and the last one is the whole",
+            fix=f"end with {embedding_size}",
+        )
+    return sizes
+
+
+def _listed(text: str, option: str, examples: str) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({int(word) for word in text.split(",")}))
+    except ValueError:
+        raise ConfigError(f"{option} {text} is no list of sizes", fix=examples) from None

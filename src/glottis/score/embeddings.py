@@ -23,6 +23,7 @@ from glottis.version import __version__
 FORMAT = 1
 _KEY = b"glottis.embeddings"
 _ROWS = 4096
+_AGAIN = "make the file again with glottis embed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,17 +138,35 @@ class Embeddings:
             raise DataError(
                 f"{path} holds no embeddings of Glottis", fix="make it with glottis embed"
             )
-        notes = json.loads(metadata[_KEY])
+        try:
+            notes = json.loads(metadata[_KEY])
+            known = isinstance(notes["format"], int) and isinstance(notes["about"], dict)
+        except (ValueError, KeyError, TypeError):
+            known = False
+        if not known:
+            raise DataError(f"{path}: what it says about itself cannot be read", fix=_AGAIN)
         if notes["format"] > FORMAT:
             raise DataError(
                 f"{path} was written by Glottis {notes['glottis']} in format {notes['format']}",
                 why=f"this is Glottis {__version__}, which reads formats up to {FORMAT}",
                 fix="update Glottis",
             )
-        column = table["embedding"].combine_chunks()
-        size = column.type.list_size
+        column, names = table["embedding"].combine_chunks(), table["utterance"]
+        if not pa.types.is_fixed_size_list(column.type) or column.flatten().null_count:
+            raise DataError(f"{path}: its embeddings are no rows of one length", fix=_AGAIN)
+        if not pa.types.is_string(names.type) or names.null_count:
+            raise DataError(f"{path}: its utterances are not all named", fix=_AGAIN)
+        size, about = column.type.list_size, notes["about"]
+        dims = about.get("dims") or [size]
+        if sorted(set(dims)) != list(dims) or dims[-1] != size or dims[0] < 1:
+            raise DataError(f"{path}: sizes {dims} of embeddings with {size} values", fix=_AGAIN)
         matrix = np.array(column.flatten().to_numpy(), np.float32).reshape(-1, size)
-        return cls(table["utterance"].to_pylist(), matrix, notes["about"])
+        try:
+            return cls(names.to_pylist(), matrix, about)
+        except ResultError as error:
+            raise DataError(
+                f"{path}: {error.seen}", why=error.why, fix=_AGAIN, rule=error.rule
+            ) from None
 
 
 def unit_length(matrix: npt.NDArray[np.float32], utterances: Names) -> npt.NDArray[np.float32]:

@@ -57,7 +57,15 @@ def identify_files(
     dims: sizes that are compared ("64,128", "all"), each by itself.  shortlist: see
     `Gallery.search`.  Raises `DataError` if the voice prints are another model's.
     """
+    if shortlist is not None and shortlist < top:
+        raise ConfigError(
+            f"--shortlist {shortlist} is shorter than --top {top}",
+            why="the matches are chosen from the shortlist",
+            fix=f"--shortlist {max(top, 200)}, or --top {shortlist}",
+        )
     voices = Embeddings.load(store)
+    if not len(voices):
+        raise DataError(f"{store} holds no voice prints", fix="embed some files first")
     card = read_card(resolve_checkpoint(checkpoint))
     if voices.about.get("weights_sha256") != card["weights_sha256"]:
         raise DataError(
@@ -67,9 +75,9 @@ def identify_files(
         )
     sizes = chosen_sizes(dims, voices.dims)
     galleries = {size: Gallery(voices.dim(size)) for size in sizes}
-    if shortlist is not None and len(galleries[sizes[0]].dims) == 1:
+    if shortlist is not None and len(galleries[sizes[-1]].dims) == 1:
         raise ConfigError(
-            f"a shortlist with dim={sizes[0]}, the smallest size",
+            f"a shortlist with dim={sizes[-1]}, the smallest size",
             why="a shortlist is made with a smaller size than the one that decides",
             fix="leave --shortlist out, or choose a larger --dim",
         )
@@ -77,7 +85,8 @@ def identify_files(
     queries = embed_files(checkpoint, files, dims="all", progress=progress)[-1]
     answers = []
     for size, gallery in galleries.items():
-        rows, scores = gallery.search(queries.matrix[:, :size], top, shortlist)
+        shorter = shortlist if len(gallery.dims) > 1 else None  # the smallest size is all there is
+        rows, scores = gallery.search(queries.matrix[:, :size], top, shorter)
         limit = thresholds.get(size)
         for index, file in enumerate(files):
             matches = tuple(

@@ -13,6 +13,8 @@ Shapes: N voice prints, Q queries, D embedding, d its smallest size, K matches.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -34,12 +36,14 @@ class Gallery:
             raise ResultError("there are no voice prints to search", fix="embed some files first")
         self.utterances, self.dims = embeddings.utterances, embeddings.dims
         self.whole = unit_length(embeddings.matrix, embeddings.utterances)
-        # a copy of its own: the first values of all rows side by side
-        small = len(self.dims) > 1
-        self.prefix = np.ascontiguousarray(embeddings.dim(self.dims[0]).matrix) if small else None
 
     def __len__(self) -> int:
         return len(self.whole)
+
+    @cached_property
+    def prefix(self) -> Floats:
+        """(N, d) a copy of its own: the first values of all rows side by side, at unit length."""
+        return unit_length(np.ascontiguousarray(self.whole[:, : self.dims[0]]), self.utterances)
 
     def search(
         self, queries: Floats, top: int = 5, shortlist: int | None = None
@@ -59,7 +63,7 @@ class Gallery:
         top = min(top, len(self))
         if shortlist is None or shortlist >= len(self):
             return _nearest(self.whole, unit, top)
-        if self.prefix is None:
+        if len(self.dims) == 1:
             raise ConfigError(
                 f"these voice prints have one size, {self.dims[0]}",
                 why="a shortlist is made with a smaller size, and none was trained",

@@ -70,8 +70,13 @@ def _all_phases(
         if ended or state.phase + 1 == trainer.phases:
             return trainer, state
         state.next_phase(trainer.phase.steps_per_epoch)
+        sizes = set(trainer.task.embedder.dims)
         trainer = outcome.enter(state.phase, trainer)
         log.info("%s", outcome.stages.plan(state.phase))
+        if not sizes.issuperset(trainer.task.embedder.dims):
+            state.forget_best()
+            trainer.average.forget()
+            log.info("new sizes of the embedding: the best checkpoint is one of those with them")
 
 
 @contextmanager

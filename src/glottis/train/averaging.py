@@ -81,6 +81,9 @@ class Averaging:
     def restore(self, network: nn.Module, saved: Mapping[str, Any], run: CheckpointFolder) -> None:
         """Go on from a checkpoint; the network holds what it showed."""
 
+    def forget(self) -> None:
+        """What follows is not to be averaged with what was before."""
+
     def roll_back(self, network: nn.Module, saved: Mapping[str, Any], step: int) -> None:
         """As `restore`, in the middle of a run: what step ``step`` was is taken back."""
 
@@ -174,6 +177,9 @@ class CheckpointMean(Averaging):
                 *(self.kind, ", ".join(map(str, gone)), run.folder),
             )
         self._keep([pair for pair in known if pair[1] not in gone])
+
+    def forget(self) -> None:
+        self._keep([])
 
     def roll_back(self, network: nn.Module, saved: Mapping[str, Any], step: int) -> None:
         # the checkpoint of this step will hold the weights of the best again

@@ -170,7 +170,7 @@ def _finite(tensor: Tensor) -> bool:
 def _count(tensor: Tensor) -> str:
     nan, inf = int(torch.isnan(tensor).sum()), int(torch.isinf(tensor).sum())
     if tensor.numel() == 1:
-        return str(float(tensor))
+        return str(float(tensor.detach()))
     rest = tensor.detach()[torch.isfinite(tensor)].abs()
     largest = f", the others up to {float(rest.max()):.3g}" if len(rest) else ""
     return f"{nan:,} NaN and {inf:,} infinite of {tensor.numel():,}{largest}"

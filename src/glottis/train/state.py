@@ -97,6 +97,11 @@ class State:
         self.phase, self.phase_start, self.since_best = self.phase + 1, self.step, 0
         self.worse, self.refrozen = 0, False
 
+    def forget_best(self) -> None:
+        """The best is one of the evaluations that follow."""
+        self.best = self.best_step = self.best_scores = None
+        self.since_best = self.worse = 0
+
     def update_best(self, evaluation: Evaluation) -> bool:
         """Whether this evaluation is the best; on a tie the earlier one stays."""
         if evaluation.selects is None:

@@ -110,6 +110,7 @@ class Teacher:
 
     def _key(self, corpus: Corpus) -> str:
         card = {k: v for k, v in self.card.items() if k not in ("extra", "glottis")}
+        card["window"] = self.card["extra"].get("window")
         samples = corpus.root.resolve() if corpus.store is None else corpus.store.path.resolve()
         said = [json.dumps(card, sort_keys=True), str(samples)]
         said += [f"{name}={corpus.hashes.get(name)}" for name in ("manifest", "train")]
