@@ -3,16 +3,17 @@
     GLOTTIS_SHARED=... python benchmarks/ablations.py EXPERIMENT [--out runs/ablations]
         [--seeds 1,2,3] [key=value ...]
 
-EXPERIMENT: nested_fixes, nested_baseline, decoder, aasist_start, sizes or stages.  Trains every
-variant with every seed (a run that is finished is not made again), scores the list with the last
-checkpoint and prints JSON: the equal error rate of every run with its interval, and the difference
-to the first variant on the same trials with the same seed, paired over speakers.
+EXPERIMENT: one of EXPERIMENTS below (nested_fixes, sizes, stages ...).  Trains every variant with
+every seed (a run that is finished is not made again), scores the list with the last checkpoint and
+prints JSON: the equal error rate of every run with its interval, and the difference to the first
+variant and to the one before, on the same trials with the same seed, paired over speakers.
 No checkpoint and no variant is chosen on the list.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import logging
 import os
@@ -27,8 +28,8 @@ from torch import nn
 
 from glottis.data import Manifest
 from glottis.models import build_model, import_weights, save_model
-from glottis.rng import stream_key
-from glottis.score import compare, trial_voices
+from glottis.rng import generator, stream_key
+from glottis.score import Comparison, compare, trial_voices
 from glottis.score.checkpoint import Evaluated, evaluate_checkpoint
 from glottis.score.clips import open_clips
 from glottis.score.metrics import EER_METRIC
@@ -45,6 +46,7 @@ class Experiment:
     """A recipe and what is changed in it: name of the variant -> overrides.
 
     start: makes the initial weights of a variant from (variant, recipe, folder), or None.
+    lists: writes lists of its own into a folder and gives the overrides that name them.
     """
 
     recipe: str
@@ -52,6 +54,7 @@ class Experiment:
     variants: dict[str, tuple[str, ...]]
     common: tuple[str, ...] = ()
     start: Callable[[str, Any, Path], Path | None] = field(default=lambda *_: None)
+    lists: Callable[[Path], tuple[str, ...]] = field(default=lambda _: ())
 
 
 def aasist_start(variant: str, recipe: Any, folder: Path) -> Path | None:
@@ -81,6 +84,39 @@ def published_ge2e(variant: str, recipe: Any, folder: Path) -> Path:
     path = SPEECH.parent / "golden" / "ge2e_weights.safetensors"
     save_model(import_weights("ge2e", path), folder)
     return folder
+
+
+def more_development_speakers(folder: Path) -> tuple[str, ...]:
+    """90 of the training speakers are held out, their trials added to the development list."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = generator(0, "held out")
+    with (SPEECH / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    listed = set((SPEECH / "lists" / "train.lst").read_text().split())
+    mine = [row for row in rows if {row["path"], row["utterance"]} & listed]
+    speakers = sorted({row["speaker"] for row in mine})
+    held = set(rng.choice(speakers, 90, replace=False).tolist())
+    out = [row for row in mine if row["speaker"] in held]
+    for row in rows:  # a voice is in one split; its spoofs too
+        row["split"] = "dev" if row["speaker"] in held else row["split"]
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    kept = [row for row in mine if row["speaker"] not in held]
+    lines = "".join(f"{row['speaker']} {row['path']}\n" for row in kept)
+    (folder / "train.lst").write_text(lines)
+    lines = (SPEECH / "lists" / "trials_dev.txt").read_text().splitlines()
+    for i, row in enumerate(out):
+        lines += [f"1 {row['path']} {o['path']}" for o in out[:i] if o["speaker"] == row["speaker"]]
+        others = [o for o in out if o["speaker"] != row["speaker"]]
+        lines += [f"0 {row['path']} {others[k]['path']}" for k in rng.choice(len(others), 12)]
+    (folder / "trials.txt").write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
+    return (
+        f"data.manifest={folder / 'manifest.csv'}",
+        f"data.train.list_file={folder / 'train.lst'}",
+        f"evaluate.trials={folder / 'trials.txt'}",
+    )
 
 
 def phases(*each: dict[str, Any]) -> str:
@@ -201,7 +237,19 @@ EXPERIMENTS = {
         common=("loss.dims=[256]", "evaluate.every_epochs=1", "allow=[O1]"),
         start=published_ge2e,
     ),
+    "stages_100_voices": Experiment(
+        "speech_ge2e_matryoshka.yaml",
+        TEST,
+        {
+            "class weights trained, no guard": (TRAINED,),
+            "class weights trained, guard": (TRAINED, GUARD),
+        },
+        common=("loss.dims=[256]", "evaluate.every_epochs=1"),
+        start=published_ge2e,
+        lists=more_development_speakers,
+    ),
 }
+PATHS = ("init=", "data.manifest=", "data.train.list_file=", "evaluate.trials=")
 
 
 def run(
@@ -210,6 +258,7 @@ def run(
     """Train (unless it was) and evaluate one variant."""
     folder = out / name / f"{list(experiment.variants).index(variant)}-seed{seed}"
     overrides = [*experiment.common, *experiment.variants[variant], f"seed={seed}", *more]
+    overrides += experiment.lists(out.resolve() / name / "lists")
     path = ROOT / "recipes" / experiment.recipe
     began = time.monotonic()
     if not (folder / "finished.json").is_file():
@@ -229,7 +278,7 @@ def run(
     return {
         "folder": folder.name,
         "run_id": finished["run_id"],
-        "overrides": [word for word in overrides if not word.startswith("init=")],
+        "overrides": [word for word in overrides if not word.startswith(PATHS)],
         "steps": finished["steps"],
         "epochs": finished["epochs"],
         "train_seconds": finished["seconds"],
@@ -240,6 +289,17 @@ def run(
         "skipped_steps": sum(line.get("train/skipped_steps", 0) for line in lines),
         "largest_grad_norm": max(line.get("train/grad_norm", 0.0) for line in lines),
         "last_loss": [line["train/loss"] for line in lines if "train/loss" in line][-1],
+        "development": [line["dev/eer"] for line in lines if "dev/eer" in line],
+        "minus_best_95": [
+            [line["dev/minus_best_low"], line["dev/minus_best_high"]]
+            for line in lines
+            if "dev/minus_best_low" in line
+        ],
+        "events": [
+            f"step {line['step']}: {line['why']}; {line['done']}"
+            for line in lines
+            if "event" in line
+        ],
         "evaluated": done,
     }
 
@@ -253,6 +313,13 @@ def voices_of(done: Evaluated) -> Voices:
         sides = ([keys[i] for i in side] for side in (done.data.enrol, done.data.test))
         return trial_voices(done.positive, *sides)
     return clip_voices(done.positive, list(done.data.speaker))
+
+
+def difference(first: Evaluated, done: Evaluated) -> Comparison:
+    """EER of ``done`` minus that of ``first`` on the same trials, paired over speakers."""
+    metrics = {"eer": EER_METRIC}
+    scores = (first.scores, done.scores, done.positive)
+    return compare(*scores, voices_of(done), metrics, draws=1000)["eer"]
 
 
 def main() -> None:
@@ -273,23 +340,16 @@ def main() -> None:
     }
     variants: dict[str, dict[str, Any]] = {variant: {} for variant in experiment.variants}
     for seed in map(int, arguments.seeds.split(",")):
-        first: Evaluated | None = None
+        before: list[Evaluated] = []
         for variant in experiment.variants:
             row = run(name, experiment, variant, seed, arguments.out, arguments.overrides)
             done = row.pop("evaluated")
-            if first is None:
-                first = done
-            else:
-                found = compare(
-                    first.scores,
-                    done.scores,
-                    done.positive,
-                    voices_of(done),
-                    {"eer": EER_METRIC},
-                    draws=1000,
-                )["eer"]
-                row["minus_first"] = [found.difference, found.low, found.high]
-                row["distinguishable"] = found.distinguishable
+            pairs = {"minus_first": before[:1], "minus_the_one_before": before[-1:]}
+            for key, others in pairs.items():
+                for other in others:
+                    found = difference(other, done)
+                    row[key] = [found.difference, found.low, found.high]
+            before.append(done)
             variants[variant][f"seed {seed}"] = row
     for rows in variants.values():
         rates = [row["eer"] for row in rows.values()]
