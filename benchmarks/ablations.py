@@ -109,9 +109,10 @@ def more_development_speakers(folder: Path) -> tuple[str, ...]:
     lines = (SPEECH / "lists" / "trials_dev.txt").read_text().splitlines()
     for i, row in enumerate(out):
         lines += [f"1 {row['path']} {o['path']}" for o in out[:i] if o["speaker"] == row["speaker"]]
-        others = [o for o in out if o["speaker"] != row["speaker"]]
-        lines += [f"0 {row['path']} {others[k]['path']}" for k in rng.choice(len(others), 12)]
-    (folder / "trials.txt").write_text("".join(f"{line}\n" for line in dict.fromkeys(lines)))
+        others = [o for o in out[:i] if o["speaker"] != row["speaker"]]
+        some = rng.permutation(len(others))[:24]
+        lines += [f"0 {row['path']} {others[k]['path']}" for k in some]
+    (folder / "trials.txt").write_text("".join(f"{line}\n" for line in lines))
     return (
         f"data.manifest={folder / 'manifest.csv'}",
         f"data.train.list_file={folder / 'train.lst'}",
