@@ -34,11 +34,15 @@ QUERIES, TOP = 200, 1
 SHORTLISTS = (20, 50, 100, 200, 500, 1000)
 
 
-def covariances(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int], str]:
+def covariances(
+    run: Path, held_out: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int], str]:
     """(D,) mean, roots (D, D) of the covariances between and within speakers, the sizes."""
     model = load_model(resolve_checkpoint(run))
     manifest = Manifest.read(SPEECH / "manifest.csv")
-    bona = [i for i, label in enumerate(manifest.column("label")) if label != "spoof"]
+    labels, splits = manifest.column("label"), manifest.column("split")
+    known = ("train",) if held_out else ()
+    bona = [i for i in range(len(manifest)) if labels[i] != "spoof" and splits[i] not in known]
     rows = manifest.take(np.array(bona))
     source = FileSource(SPEECH, [str(p) for p in rows.column("path")], model.sample_rate, 0.0)
     names = [str(u) for u in rows.column("utterance")]
@@ -54,6 +58,7 @@ def covariances(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[int
     centred = means - means.mean(0)
     between = centred.T @ centred / (len(means) - 1) - within * np.mean(1 / counts)
     about = f"{len(matrix):,} clips of {len(means)} speakers"
+    about += ", none of them of the training data" if held_out else ", those of the training too"
     return means.mean(0), root(between), root(within), list(model.dims), about
 
 
@@ -121,12 +126,16 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--counts", default="10000,100000,1000000")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--held-out", action="store_true", help="covariances of speakers that were not trained on"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    about = covariances(arguments.run)
+    about = covariances(arguments.run, arguments.held_out)
     result: dict[str, Any] = {
         "date": time.strftime("%Y-%m-%d"),
-        "command": f"python benchmarks/bench_search.py runs/{arguments.run.name}",
+        "command": f"python benchmarks/bench_search.py runs/{arguments.run.name}"
+        + (" --held-out" if arguments.held_out else ""),
         "machine": {"processor": processor(), "cores": os.cpu_count(), "gpu": None, "threads": 1},
         "voices": about[-1],
         "sizes": about[3],

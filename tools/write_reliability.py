@@ -36,9 +36,10 @@ in a process of its own.
 
 Each scenario asks four questions: was the fault *detected*, was it *explained* (what, where, what
 to do), was everything *kept* that had been made, and could the run be *resumed*, exactly or as the
-table says. It runs twice. With the guard all four must hold; with the guard taken away (column
-*without*) those under *then fails* must fail: so it is known that the test can fail. What one reads
-is copied from the runs, and a test fails when it changes.
+table says. It runs twice. With the guard all four must hold (where the process is gone, nobody is
+left to detect it); with the guard taken away (column *without*) those under *then fails* must fail:
+so it is known that the test can fail. What one reads is copied from the runs, and a test fails when
+it changes.
 """
 COLUMNS = ("fault", "how it is injected", "what Glottis does", "what one reads", "what is kept")
 LAST = ("without", "then fails", "test")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,13 @@ def test_gradient(lab: Lab, guarded: bool) -> Findings:
     breaks=("detected", "explained", "kept"),
 )
 def test_half_precision(lab: Lab, guarded: bool) -> Findings:
-    return transient(
-        lab, guarded, ("poison", "activation", 3, MODULE, 1e30), train__precision="fp16"
-    )
+    call = ("poison", "activation", 3, MODULE, 1e30)
+    found = transient(lab, guarded, call, train__precision="fp16")
+    lines = read_metrics(lab.folder / f"{lab.count:03d}" / "run")
+    scales = {
+        line["step"]: line["train/loss_scale"] for line in lines if "train/loss_scale" in line
+    }
+    return replace(found, detected=found.detected and scales[3] == scales[2] / 2)
 
 
 @fault(
