@@ -31,7 +31,7 @@ from glottis.train.corpus import Corpus
 from glottis.train.engine import Trainer
 from glottis.train.optim import Optimiser
 from glottis.train.parts import matches, named, rate_factors, require_patterns
-from glottis.train.phases import ResolvedPhase
+from glottis.train.phases import PhaseConfig, ResolvedPhase
 from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe
 from glottis.train.schedule import Schedule
@@ -113,28 +113,10 @@ class Stages:
                 torch.manual_seed(stream_key(recipe.seed, "head", resolved.number)[0] >> 1)
                 made: Any = make_head(recipe, self.task.embedder, len(self.task.label_map))
                 head = made.to(self.device)
-        if config.margin is not None and not hasattr(head, "set_margin"):
-            raise ConfigError(
-                f"phase '{config.name}' has a margin ramp; its loss has no margin",
-                fix="take a margin loss (aam_softmax ...), or remove 'margin'",
-            )
-        if config.strength is not None and augmenter is None:
-            raise ConfigError(
-                f"phase '{config.name}' has a strength ramp, but nothing is augmented",
-                why="it would do nothing and say nothing",
-                fix="remove 'strength', or add augmentations",
-            )
         phase = make_phase(resolved, loader.steps_per_epoch)
-        for key, ramp in (("margin", config.margin), ("strength", config.strength)):
-            ends = [ramp.value(n, phase.steps_per_epoch) for n in (0, phase.steps)] if ramp else []
-            if any(not 0 <= end <= 1 for end in ends):
-                raise ConfigError(
-                    f"phase '{config.name}': {key} goes from {ends[0]:g} to {ends[1]:g}",
-                    fix="stay between 0 and 1",
-                )
+        _check_ramps(config, phase, head, augmenter)
         schedule = Schedule(recipe.schedule, phase.steps, phase.steps_per_epoch)
-        same = before is not None and head is before.head  # a ramp has not begun yet
-        margin = before.margin if same and before else getattr(head, "margin", None)
+        margin = getattr(head, "margin", None)  # no ramp has begun yet
         teacher = None
         if recipe.distillation is not None:
             fits = (self.task.embedder, head, list(self.task.label_map), augmenter)
@@ -347,3 +329,25 @@ class Stages:
         trainer.optim.applied.copy_(before.applied)
         trainer.optim.lowered = before.lowered
         trainer.brief()
+
+
+def _check_ramps(config: PhaseConfig, phase: Phase, head: Any, augmenter: Augmenter | None) -> None:
+    """A ramp needs what it moves, and stays between 0 and 1."""
+    if config.margin is not None and not hasattr(head, "set_margin"):
+        raise ConfigError(
+            f"phase '{config.name}' has a margin ramp; its loss has no margin",
+            fix="take a margin loss (aam_softmax ...), or remove 'margin'",
+        )
+    if config.strength is not None and augmenter is None:
+        raise ConfigError(
+            f"phase '{config.name}' has a strength ramp, but nothing is augmented",
+            why="it would do nothing and say nothing",
+            fix="remove 'strength', or add augmentations",
+        )
+    for key, ramp in (("margin", config.margin), ("strength", config.strength)):
+        ends = [ramp.value(n, phase.steps_per_epoch) for n in (0, phase.steps)] if ramp else []
+        if any(not 0 <= end <= 1 for end in ends):
+            raise ConfigError(
+                f"phase '{config.name}': {key} goes from {ends[0]:g} to {ends[1]:g}",
+                fix="stay between 0 and 1",
+            )
