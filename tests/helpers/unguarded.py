@@ -44,9 +44,10 @@ def no_names_for_peers() -> None:
 
 def no_retry() -> None:
     """A lack of memory is an error as any other."""
-    from glottis.train import step
+    from glottis.train import api, step
 
-    step.out_of_memory = lambda error: False  # type: ignore[assignment]
+    for module in (step, api):  # in a step it is split, elsewhere it ends the run calmly
+        module.out_of_memory = lambda error: False  # type: ignore[assignment]
 
 
 def zeros_for_broken_clips() -> None:
