@@ -120,7 +120,9 @@ def test_memory_that_grows_epochs_that_slow_down_and_long_evaluations(
     assert heard(made(), resources(9, grows=9.0), caplog) == []  # while it warms up
     (said,) = heard(made(), resources(80, slower=0.1), caplog)
     assert said.startswith("[F8] the last epoch made ")
-    (said,) = heard(made(), iter([{"dev/share_of_time": 0.4}]), caplog)
+    evaluation = {"dev/share_of_time": 0.4, "dev/seconds": 11.0}
+    assert heard(made(), iter([evaluation | {"dev/seconds": 9.0}]), caplog) == []
+    (said,) = heard(made(), iter([evaluation]), caplog)
     assert said.startswith("[F8] evaluations take 40 % of the time")
 
 

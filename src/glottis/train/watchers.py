@@ -22,6 +22,7 @@ MEMORY_STEPS = 200
 MEMORY_SLOPE = 1.0  # MiB per step
 EVALUATIONS = 4  # in a row, after the first two, whose growth is that of caches
 EVALUATION_GROWTH = 16.0  # MiB each
+EVALUATION_SECONDS = 10.0  # shorter ones cost nobody anything
 WORSE_IN_A_ROW = 3
 SHARES = 0.01, 0.95  # below the first a term does nothing, above the second all the others
 SHARES_SEEN = 3  # measurements that are averaged before anything is said
@@ -279,7 +280,7 @@ class ResourceWatcher(Watcher):
     def after_eval(self, step: int, values: Mapping[str, float]) -> Verdict | None:
         self._evaluated = True
         share = values.get("dev/share_of_time", 0.0)
-        if share > 0.3:
+        if share > 0.3 and values.get("dev/seconds", 0.0) > EVALUATION_SECONDS:
             self.tell(
                 "evaluation",
                 "[F8] evaluations take %.0f %% of the time (step %d): evaluate more rarely "
