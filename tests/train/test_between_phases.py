@@ -14,7 +14,7 @@ from glottis.report.history import read_metrics
 from glottis.train import train_recipe
 from glottis.train.assemble import assemble
 from glottis.train.state import State
-from helpers.tones import recipe, speaker_tree
+from helpers.tones import recipe, speaker_tree, spoof_tree
 from helpers.training import one_step, trainer
 
 ALL: dict[str, Any] = {"name": "all", "train": {"steps": 4}}
@@ -226,8 +226,6 @@ def test_an_adapted_network_keeps_the_statistics_of_norms_without_weights(
     tones: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("peft")
-    from helpers.tones import spoof_tree
-
     adapters = {"rank": 2, "targets": ["network"]}
     made = trainer(tones, tmp_path, spoof_tree, model={"name": "lcnn"}, adapters=adapters)
     norms = {n: b.clone() for n, b in made.task.named_buffers() if "running" in n}
@@ -236,3 +234,27 @@ def test_an_adapted_network_keeps_the_statistics_of_norms_without_weights(
     after = dict(made.task.named_buffers())
     assert norms
     assert all(torch.equal(after[name], value) for name, value in norms.items())
+
+
+def test_a_norm_without_weights_is_named_by_its_buffers(tones: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"model": {"name": "lcnn"}, "train__steps": 1}
+    made = trainer(tones, tmp_path, spoof_tree, **changes)
+    norms = [n for n, m in made.task.named_modules() if hasattr(m, "running_mean")]
+    modules = dict(made.task.named_modules())
+    bare = next(name for name in norms if not list(modules[name].parameters()))
+    made.task.free(["network.classifier"])
+    assert not made.task.train().get_submodule(bare).training
+    made.task.free(["network.classifier", bare.removeprefix("embedder.")])
+    assert made.task.train().get_submodule(bare).training
+
+
+def test_momentum_may_begin_with_a_phase(tones: Path, tmp_path: Path) -> None:
+    plain = HEAD | {"optim": {"name": "sgd", "momentum": 0.0, "nesterov": False}}
+    heavy = ALL | {"optim": {"name": "sgd", "momentum": 0.9, "rate": 1e-3}}
+    made = assemble(recipe(tree(tones, plain, heavy)), tmp_path / "run")
+    state = made.trainer.train(State())
+    state.next_phase(made.trainer.phase.steps_per_epoch)
+    second = made.enter(1, made.trainer)
+    velocities = [moments["momentum_buffer"] for moments in second.optim.inner.state.values()]
+    assert not any(velocity.any() for velocity in velocities)
+    assert second.train(state).step == 8

@@ -17,9 +17,10 @@ from glottis.train import train_recipe
 from glottis.train.bundle import replay
 from glottis.train.checkpoint import load_state, read_weights
 from glottis.train.engine import Trainer
+from glottis.train.forensics import Finding
 from glottis.train.state import State
 from helpers.cli import glottis
-from helpers.tones import recipe, speaker_tree
+from helpers.tones import recipe, speaker_tree, spoof_tree
 from helpers.training import trainer
 
 STEPS = 12
@@ -280,6 +281,26 @@ def test_a_bundle_knows_what_the_teacher_said(tones: Path, tmp_path: Path) -> No
     found = replay(Path(events(one)[0]["bundle"]))
     assert found.reproduced
     assert (found.now.where, found.now.name) == ("loss", "distillation")
+
+
+def test_a_replay_has_every_module_in_the_mode_of_the_step(
+    tones: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also batch norms that have no weights, and so no name among what learns."""
+    changes: dict[str, Any] = {"model": {"name": "lcnn"}, "train__skipped_budget": 0}
+    common = {"train__steps": 4, "log__every_steps": 1, "checkpoint__every_steps": 1}
+    one = trainer(tones, tmp_path, spoof_tree, **common, **changes)
+    before_step(one, 3, lambda: next(one.task.parameters()).data.fill_(NAN))
+    one.train(State())
+    modes: dict[str, bool] = {}
+
+    def look(task: Any, *given: Any) -> Finding:
+        modes.update({name: module.training for name, module in task.named_modules()})
+        return Finding("nothing")
+
+    monkeypatch.setattr("glottis.train.bundle.examine_inputs", look)
+    replay(Path(events(one)[0]["bundle"]))
+    assert modes == {name: module.training for name, module in one.task.named_modules()}
 
 
 def test_an_examination_changes_nothing(tones: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def replay(folder: Path) -> Replay:
     )
     if recipe.reconstruction is not None:
         task.terms = [Reconstruction(recipe.reconstruction)]
-    if recipe.distillation is not None:
+    if recipe.distillation is not None and "taught" in moved:
         imitation = Imitation(recipe.distillation, moved["taught"].__getitem__)
         task.terms = [*task.terms, imitation]
     torch.manual_seed(report["torch_seed"])

@@ -106,11 +106,7 @@ def _explained(trainer: Trainer, state: State, step: int) -> tuple[Finding, Path
         "utterances": names,
         "torch_seed": seed,
         "classifier": getattr(type(trainer.task.head), "classifier", "linear"),
-        "parts": sorted(
-            name.removeprefix("embedder.")
-            for name, parameter in trainer.task.named_parameters()
-            if parameter.requires_grad
-        ),
+        "parts": list(trainer.task.patterns),
         "in_fp32": state.in_fp32,
         "last_steps": trainer.window.last_steps(),
         "command": f"glottis replay {folder}",

@@ -179,8 +179,11 @@ class Optimiser:
             return
         for name, parameter in self.named.items():
             known = earlier.named.get(name)
-            if known is not None and known.shape == parameter.shape:
-                self.inner.state[parameter] = earlier.inner.state[known]
+            if known is None or known.shape != parameter.shape:
+                continue
+            moments = earlier.inner.state.get(known, {})
+            if moments.keys() == self.inner.state[parameter].keys():  # SGD may have had no velocity
+                self.inner.state[parameter] = moments
 
     def state_dict(self) -> dict[str, Any]:
         moments = self.inner.state_dict()

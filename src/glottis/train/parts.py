@@ -21,13 +21,20 @@ def named(embedder: nn.Module, head: nn.Module) -> Iterator[tuple[str, nn.Parame
         yield f"head.{name}", parameter
 
 
+def all_names(embedder: nn.Module, head: nn.Module) -> list[str]:
+    """Names of parameters and of buffers: of a batch norm without weights, all that it has."""
+    buffers = [name for name, _ in embedder.named_buffers()]
+    buffers += [f"head.{name}" for name, _ in head.named_buffers()]
+    return [*(name for name, _ in named(embedder, head)), *buffers]
+
+
 def matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether one of the patterns fits: a name, a section of names, or with ``*``."""
     return any(fnmatchcase(name, p) or name.startswith(f"{p}.") for p in patterns)
 
 
 def require_patterns(patterns: Iterable[str], names: Iterable[str], key: str) -> None:
-    """A pattern that fits no parameter is an error that shows what there is."""
+    """A pattern that fits none of the names is an error that shows what there is."""
     names = list(names)
     for pattern in patterns:
         if not any(matches(name, [pattern]) for name in names):

@@ -30,7 +30,7 @@ from glottis.train.components import (
 from glottis.train.corpus import Corpus
 from glottis.train.engine import Trainer
 from glottis.train.optim import Optimiser
-from glottis.train.parts import matches, named, rate_factors, require_patterns
+from glottis.train.parts import all_names, matches, named, rate_factors, require_patterns
 from glottis.train.phases import PhaseConfig, ResolvedPhase
 from glottis.train.precision import Precision
 from glottis.train.recipe import Recipe
@@ -205,7 +205,8 @@ class Stages:
         config, head = prepared.recipe.optim, prepared.head
         parts = self.parts(prepared)
         names = [name for name, _ in named(self.task.embedder, head)]
-        require_patterns(parts, names, f"phase '{prepared.resolved.config.name}': parts")
+        every = all_names(self.task.embedder, head)
+        require_patterns(parts, every, f"phase '{prepared.resolved.config.name}': parts")
         factors = rate_factors(
             *(self.task.embedder, head, config.head_rate_factor),
             *(config.part_rates, config.layer_decay),

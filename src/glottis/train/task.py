@@ -26,7 +26,7 @@ from glottis.losses import LossOutput
 from glottis.models import Reconstructed, SpeakerModel, SpoofModel, SpoofOutput
 from glottis.rng import generator
 from glottis.train import distributed
-from glottis.train.parts import matches, named, require_patterns
+from glottis.train.parts import all_names, matches, named, require_patterns
 from glottis.train.precision import Precision
 from glottis.train.shares import gradient_squares
 from glottis.train.terms import Term
@@ -85,6 +85,7 @@ class Task(nn.Module):
     seed: of what the network draws in a step.
     terms: what is added to the loss of the head.
     fresh: names of parameters of the network that start at random values, not those of a file.
+    patterns: of what learns in this phase.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Task(nn.Module):
         # what the model and the loss keep fixed themselves stays so in every phase
         parts = named(embedder, typing.cast(nn.Module, head))
         self._free = {name for name, p in parts if p.requires_grad}
-        self._patterns: Sequence[str] = ("*",)
+        self.patterns: Sequence[str] = ("*",)
         self._replica: list[DistributedDataParallel] = []  # a list hides it from the module tree
 
     def may_learn(self, head: Any) -> set[str]:
@@ -116,9 +117,8 @@ class Task(nn.Module):
 
     def free(self, patterns: Sequence[str]) -> list[str]:
         """Train the parts that the patterns name and freeze the others; the names that learn."""
-        names = [name for name, _ in named(self.embedder, self.head)]
-        require_patterns(patterns, names, "parts")
-        self._patterns = patterns
+        require_patterns(patterns, all_names(self.embedder, self.head), "parts")
+        self.patterns = patterns
         for name, parameter in named(self.embedder, self.head):
             parameter.requires_grad_(name in self._free and matches(name, patterns))
             if not parameter.requires_grad:
@@ -151,14 +151,19 @@ class Task(nn.Module):
             return not any(p.requires_grad for p in parameters)
         public = prefix.removeprefix("embedder.")
         buffers = [f"{public}.{name}" for name, _ in module.named_buffers(recurse=False)]
-        return bool(buffers) and not any(matches(name, self._patterns) for name in buffers)
+        return bool(buffers) and not any(matches(name, self.patterns) for name in buffers)
 
     def train(self, mode: bool = True) -> Task:
         """As usual, but frozen parts stay in eval()."""
         super().train(mode)
-        for prefix, module in self.named_modules():
+        stopped: tuple[str, ...] = ()
+        for prefix, module in self.named_modules():  # a module before those inside
             if self._is_frozen(prefix, module):
                 module.eval()
+                stopped += (f"{prefix}.",)
+            elif prefix.startswith(stopped) and not list(module.parameters()):
+                named_itself = any(True for _ in module.buffers(recurse=False))
+                module.train(mode and named_itself)
         return self
 
     def distribute(self) -> None:
